@@ -1,0 +1,52 @@
+//! Where things are on a server. The only place that spells these paths.
+//!
+//! `/var/lib/stead` is what survives a reboot, `/run/stead` what does not. Nothing else on the
+//! server belongs to Stead, but for the generator and the recorded compensating steps.
+
+/// All that survives a reboot.
+pub const STATE: &str = "/var/lib/stead";
+/// Objects by hash: `objects/ab/cdef…` and `objects/ab/cdef….x` for executable ones.
+pub const OBJECTS: &str = "/var/lib/stead/objects";
+/// Realised trees by id: `trees/<hash>/`.
+pub const TREES: &str = "/var/lib/stead/trees";
+/// Realised runtimes by id: `runtimes/<hash>/`.
+pub const RUNTIMES: &str = "/var/lib/stead/runtimes";
+/// Debian packages as downloaded: `packages/<sha256>.deb`.
+pub const PACKAGES: &str = "/var/lib/stead/packages";
+/// Descriptions (JSON) of trees: `descriptions/<hash>.json`.
+pub const DESCRIPTIONS: &str = "/var/lib/stead/descriptions";
+/// Realised generations by id: `generations/<hash>/`, with `generation.json` beside its files.
+pub const GENERATIONS: &str = "/var/lib/stead/generations";
+/// The confirmed generation: a symbolic link into [`GENERATIONS`], moved only by confirmation.
+pub const CONFIRMED: &str = "/var/lib/stead/confirmed";
+/// What runs now: a symbolic link into [`GENERATIONS`], gone with every reboot.
+pub const ACTIVE: &str = "/run/stead/active";
+/// Everything that does not survive a reboot.
+pub const RUN: &str = "/run/stead";
+/// Links to the units of older instances that still drain.
+pub const DRAINING: &str = "/run/stead/draining";
+/// `<unit>.env` for each app instance: its own port.
+pub const INSTANCES: &str = "/run/stead/instances";
+/// `<app>.conf` for each app with a port: the nginx upstream of its live instance.
+pub const UPSTREAMS: &str = "/run/stead/upstreams";
+/// Sockets of Stead's own: nginx's answer to "which configuration do you serve?".
+pub const SOCKETS: &str = "/run/stead/sockets";
+/// Agents by version: `agents/<hash>/stead`.
+pub const AGENTS: &str = "/var/lib/stead/agents";
+/// Journals of activations: `activations/<id>/`.
+pub const ACTIVATIONS: &str = "/var/lib/stead/activations";
+/// One line of JSON per ended activation, append-only.
+pub const HISTORY: &str = "/var/lib/stead/history.jsonl";
+/// Generations that garbage collection must keep: one file per pin.
+pub const PINS: &str = "/var/lib/stead/pins";
+/// The lock (`flock(2)`) that whoever changes the server holds.
+pub const LOCK: &str = "/run/stead/lock";
+/// State folders of apps and services: `state/<name>`; never inside a generation.
+pub const SERVICE_STATE: &str = "/var/lib/stead-state";
+/// The systemd generator (`systemd.generator(7)`).
+pub const GENERATOR: &str = "/etc/systemd/system-generators/stead";
+
+/// In declarations, the place of an input until the planner knows its tree: `/@stead/inputs/<name>`.
+pub const INPUT_PLACEHOLDER: &str = "/@stead/inputs/";
+/// In declarations, the place of an app's built release: `/@stead/releases/<app>`.
+pub const RELEASE_PLACEHOLDER: &str = "/@stead/releases/";

@@ -1,0 +1,203 @@
+//! Names: of servers, apps, inputs, runtimes, users, packages, units, and host names.
+//!
+//! A value that exists is valid, so that no name can smuggle a path, an option or a line break
+//! into a file or a command line. Nothing here knows what a name refers to.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+/// The text is not a name of this kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a valid {kind}: {rule}")]
+pub struct InvalidName {
+    /// What was being named ("app name", "domain", …).
+    pub kind: &'static str,
+    /// The refused text, cut to 80 characters.
+    pub text: String,
+    /// What a valid one looks like.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, "{:?}", self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidName { kind: $kind, text: text.chars().take(80).collect(), rule: $rule })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.ends_with('-')
+}
+
+fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+name! {
+    /// What the operator calls a thing of the declaration: a server, an app, an input, a runtime,
+    /// a service. Lower-case letters, digits and hyphens, starting with a letter: it becomes part
+    /// of unit names, user names and paths.
+    Name, "name", "lower-case letters, digits and hyphens, starting with a letter, at most 63 characters", is_label
+}
+
+name! {
+    /// A host name in DNS form, lower-case (RFC 1123, section 2.1).
+    Domain, "domain", "labels of lower-case letters, digits and hyphens, joined by dots", is_domain
+}
+
+name! {
+    /// A user of the server's operating system (`useradd(8)`, CAVEATS: at most 32 characters).
+    UserName, "user name", "a lower-case letter or underscore, then letters, digits, `_` or `-`, at most 32 characters",
+    |text| (1..=32).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+}
+
+name! {
+    /// A binary package of a Debian archive (Debian Policy, section 5.6.1).
+    PackageName, "package name", "lower-case letters, digits, `+`, `-` and `.`, at least two characters",
+    |text| text.len() >= 2
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+}
+
+name! {
+    /// A systemd unit with its suffix (`systemd.unit(5)`), without a path.
+    UnitName, "unit name", "letters, digits and `:-_.\\@`, ending in a unit type such as `.service`",
+    |text| {
+        const TYPES: [&str; 8] = [".service", ".socket", ".timer", ".target", ".path", ".slice", ".mount", ".swap"];
+        text.len() <= 255
+            && TYPES.iter().any(|suffix| text.len() > suffix.len() && text.ends_with(suffix))
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c))
+            && !text.starts_with('.')
+            && !text.starts_with('-')
+    }
+}
+
+name! {
+    /// The name of an environment variable (POSIX, section 8.1).
+    VariableName, "environment variable", "letters, digits and `_`, not starting with a digit",
+    |text| !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A TCP or UDP port that something can listen on: 1 to 65535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Port(std::num::NonZeroU16);
+
+impl Port {
+    /// The port with this number; `None` for 0.
+    pub const fn new(number: u16) -> Option<Self> {
+        match std::num::NonZeroU16::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number, 1 to 65535.
+    pub const fn number(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_hold_paths_options_or_lines() {
+        for text in ["", "-x", "a/b", "..", "a\nb", "A", "a-", "1a", "a b"] {
+            assert!(text.parse::<Name>().is_err(), "{text:?}");
+        }
+        assert!("bill-tracker".parse::<Name>().is_ok());
+    }
+
+    #[test]
+    fn domains_follow_dns() {
+        assert!("billtracker.site".parse::<Domain>().is_ok());
+        assert!("localhost".parse::<Domain>().is_ok());
+        for text in ["", "a..b", "-a.b", "a b", "UPPER.case", "a;b"] {
+            assert!(text.parse::<Domain>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn units_need_a_type() {
+        assert!("stead-app@1.service".parse::<UnitName>().is_ok());
+        assert!("postgresql".parse::<UnitName>().is_err());
+        assert!("../x.service".parse::<UnitName>().is_err());
+    }
+}

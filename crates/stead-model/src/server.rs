@@ -1,0 +1,400 @@
+//! A server: the merged, checked declaration of one machine.
+//!
+//! This is what evaluation of the project's Nickel modules produces, and the whole of what the
+//! planner knows about the operator's wishes. Field names in serialised form are the option names
+//! of the language. Paths of inputs appear as placeholders (see [`crate::layout`]).
+
+use crate::name::{Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
+use crate::path::AbsolutePath;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One machine, as declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// Its name in the project: `outputs.servers.<name>`.
+    pub name: Name,
+    /// Where SSH finds it: an address, or a name (also one of `ssh_config(5)`).
+    pub host: String,
+    /// Who logs in. `None`: whatever the operator's SSH configuration says.
+    #[serde(default)]
+    pub ssh_user: Option<UserName>,
+    /// SSH's port. `None`: whatever the operator's SSH configuration says.
+    #[serde(default)]
+    pub ssh_port: Option<Port>,
+    /// Debian's name of the architecture; `amd64` unless declared.
+    pub architecture: String,
+    /// The Debian input that runtimes come from unless they name another.
+    pub debian: Name,
+    /// Web apps and workers.
+    #[serde(default)]
+    pub apps: BTreeMap<Name, App>,
+    /// nginx and its sites.
+    pub nginx: Nginx,
+    /// Named package sets for services of `systemd.services`.
+    #[serde(default)]
+    pub runtimes: BTreeMap<Name, Runtime>,
+    /// Any other service: becomes `stead-<name>.service`.
+    #[serde(default)]
+    pub services: BTreeMap<Name, SystemdService>,
+    /// Timers: `stead-<name>.timer`, starting the service of that name.
+    #[serde(default)]
+    pub timers: BTreeMap<Name, SystemdTimer>,
+}
+
+/// A named set of packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Runtime {
+    /// The Debian input; `None`: the server's.
+    #[serde(default)]
+    pub debian: Option<Name>,
+    /// The packages asked for; what they depend on comes with them.
+    pub packages: Vec<PackageName>,
+}
+
+/// A program of the operator's own, run as a supervised service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct App {
+    /// What is run: a folder in the app's input, or what a build made of it.
+    pub source: String,
+    /// How the release is made; `None`: the source folder is the release.
+    #[serde(default)]
+    pub build: Option<Build>,
+    /// The command, relative to the release (`bin/app start`) or absolute inside the runtime
+    /// (`/usr/bin/python3 app.py`). Split as systemd splits `ExecStart=`; no shell.
+    pub exec: String,
+    /// Packages that it runs on, besides what they depend on.
+    #[serde(default)]
+    pub packages: Vec<PackageName>,
+    /// The Debian input; `None`: the server's.
+    #[serde(default)]
+    pub debian: Option<Name>,
+    /// Environment variables.
+    #[serde(default)]
+    pub environment: BTreeMap<VariableName, String>,
+    /// The port that the app is known by. nginx's `proxyPass` to it reaches the live instance.
+    #[serde(default)]
+    pub port: Option<Port>,
+    /// The variable that tells each instance its own port.
+    pub port_variable: VariableName,
+    /// The user that runs it; `None`: one of the app's own, made for it.
+    #[serde(default)]
+    pub user: Option<UserName>,
+    /// Units that must have been started before.
+    #[serde(default)]
+    pub after: Vec<UnitName>,
+    /// Units without which it must not run.
+    #[serde(default)]
+    pub requires: Vec<UnitName>,
+    /// Units started along with it.
+    #[serde(default)]
+    pub wants: Vec<UnitName>,
+    /// What happens when it ends.
+    pub restart: Restart,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How one knows that it works; `None`: that it keeps running.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// Whether it has a writable state folder, told to it as `STATE_DIRECTORY`.
+    pub state_directory: bool,
+    /// How a new version takes over.
+    pub strategy: Strategy,
+    /// Seconds that it is given to stop.
+    pub stop_timeout: u32,
+}
+
+/// How a release is made of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Build {
+    /// Packages that the build needs.
+    pub packages: Vec<PackageName>,
+    /// A POSIX shell command, run in a copy of the source, without network.
+    pub command: String,
+    /// The folder that becomes the release, relative to the source's.
+    pub output: String,
+    /// Environment variables of the build.
+    #[serde(default)]
+    pub environment: BTreeMap<VariableName, String>,
+}
+
+/// What systemd does when a service ends (`systemd.service(5)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Restart {
+    /// When to start it again.
+    pub policy: RestartPolicy,
+    /// Seconds in between.
+    pub delay: u32,
+}
+
+/// `Restart=` of `systemd.service(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Whatever the reason.
+    Always,
+    /// After a failure.
+    OnFailure,
+    /// Never.
+    No,
+}
+
+/// Resource limits (`systemd.resource-control(5)`); what is absent is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Limits {
+    /// `MemoryMax=`: bytes with a suffix, or a percentage.
+    pub memory_max: Option<String>,
+    /// `CPUQuota=`: a percentage of one core.
+    pub cpu_quota: Option<String>,
+    /// `TasksMax=`.
+    pub tasks_max: Option<u32>,
+    /// `LimitNOFILE=`.
+    pub open_files: Option<u32>,
+}
+
+/// How a new version of an app takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Strategy {
+    /// The new instance starts next to the old one, on a port of its own.
+    Beside,
+    /// The old instance stops first: for apps that cannot run twice.
+    Restart,
+}
+
+/// How one knows that an app works. Times are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// Time between two probes (the first ones come every 50 ms).
+    pub interval: u32,
+    /// Time that one probe may take.
+    pub timeout: u32,
+    /// Time until the app has to be healthy.
+    pub deadline: u32,
+    /// Probes that have to pass in a row.
+    pub passes: u32,
+}
+
+/// One question to an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum HealthCheck {
+    /// A GET request.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The `Host` header; `None`: `localhost`.
+        #[serde(default)]
+        host: Option<Domain>,
+        /// The expected status; `None`: any of 200 to 399.
+        #[serde(default)]
+        status: Option<u16>,
+        /// Text that the body has to contain.
+        #[serde(default)]
+        body: Option<String>,
+    },
+    /// The port accepts a connection.
+    Tcp {},
+    /// A command inside the app's file system ends with 0.
+    Command {
+        /// Split as systemd splits `ExecStart=`.
+        command: String,
+    },
+}
+
+/// nginx and its sites. Names follow NixOS's `services.nginx`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Nginx {
+    /// Whether nginx runs at all.
+    pub enable: bool,
+    /// The Debian input; `None`: the server's.
+    #[serde(default)]
+    pub debian: Option<Name>,
+    /// The package that has nginx, and modules beside it.
+    pub packages: Vec<PackageName>,
+    /// Sites by name.
+    #[serde(default)]
+    pub virtual_hosts: BTreeMap<String, VirtualHost>,
+    /// Named groups of servers, for `proxyPass`.
+    #[serde(default)]
+    pub upstreams: BTreeMap<Name, Upstream>,
+    /// Headers that an app behind a proxy expects, sane timeouts.
+    pub recommended_proxy_settings: bool,
+    /// `sendfile`, `tcp_nopush`, a shared open-file cache.
+    pub recommended_optimisation: bool,
+    /// Compression of text.
+    pub recommended_gzip_settings: bool,
+    /// Modern TLS versions and session caching.
+    pub recommended_tls_settings: bool,
+    /// `client_max_body_size`.
+    pub client_max_body_size: String,
+    /// Whether nginx tells its version.
+    pub server_tokens: bool,
+    /// Seconds that an old nginx instance may keep its connections (WebSockets too).
+    pub drain: u32,
+    /// Lines for the `http` block, as they are.
+    pub append_http_config: String,
+    /// Lines for the main block, as they are.
+    pub append_config: String,
+}
+
+/// A group of servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// Addresses (`127.0.0.1:9000`, `unix:/run/x.sock`), each with nginx's parameters for it.
+    pub servers: BTreeMap<String, String>,
+    /// Lines for the `upstream` block, as they are.
+    pub extra_config: String,
+}
+
+/// A site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VirtualHost {
+    /// Its main name; `None`: the key in `virtualHosts`.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// Other names (wildcards and regular expressions as nginx knows them).
+    #[serde(default)]
+    pub server_aliases: Vec<String>,
+    /// Where it listens; empty: every address, port 80.
+    #[serde(default)]
+    pub listen: Vec<Listen>,
+    /// Whether it answers for names that no site has.
+    pub default: bool,
+    /// The folder of its files: of an input, or of the server (`/var/www/…`).
+    #[serde(default)]
+    pub root: Option<String>,
+    /// Redirect everything to this host.
+    #[serde(default)]
+    pub global_redirect: Option<String>,
+    /// The status of that redirect.
+    pub redirect_code: u16,
+    /// Lines for the `server` block, as they are.
+    pub extra_config: String,
+    /// Places by nginx's location: `/`, `= /github`, `~ \.php$`.
+    #[serde(default)]
+    pub locations: BTreeMap<String, Location>,
+}
+
+/// An address that a site listens on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listen {
+    /// `0.0.0.0`, `[::]`, or an address of the server.
+    pub address: String,
+    /// The port.
+    pub port: Port,
+}
+
+/// A place of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Location {
+    /// Where requests are passed on to: `http://127.0.0.1:4000`.
+    #[serde(default)]
+    pub proxy_pass: Option<String>,
+    /// Whether WebSockets are passed on too.
+    pub proxy_websockets: bool,
+    /// `try_files`.
+    #[serde(default)]
+    pub try_files: Option<String>,
+    /// `return`.
+    #[serde(default, rename = "return")]
+    pub return_: Option<String>,
+    /// `root`.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// `alias`.
+    #[serde(default)]
+    pub alias: Option<String>,
+    /// `index`.
+    #[serde(default)]
+    pub index: Option<String>,
+    /// Order among the locations: lower comes first, equal ones by name.
+    pub priority: i32,
+    /// Lines for the `location` block, as they are.
+    pub extra_config: String,
+}
+
+/// Any service, in systemd's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SystemdService {
+    /// `Description=`.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The runtime that it runs from; `None`: the host's own file system.
+    #[serde(default)]
+    pub runtime: Option<Name>,
+    /// `After=`.
+    #[serde(default)]
+    pub after: Vec<UnitName>,
+    /// `Before=`.
+    #[serde(default)]
+    pub before: Vec<UnitName>,
+    /// `Requires=`.
+    #[serde(default)]
+    pub requires: Vec<UnitName>,
+    /// `Wants=`.
+    #[serde(default)]
+    pub wants: Vec<UnitName>,
+    /// Targets that start it; a service without one is started by its timer, or by hand.
+    #[serde(default)]
+    pub wanted_by: Vec<UnitName>,
+    /// `Environment=`.
+    #[serde(default)]
+    pub environment: BTreeMap<VariableName, String>,
+    /// Lines of the `[Service]` section by name; a list repeats the line.
+    #[serde(default)]
+    pub service_config: BTreeMap<String, Setting>,
+    /// Lines of the `[Unit]` section by name.
+    #[serde(default)]
+    pub unit_config: BTreeMap<String, Setting>,
+}
+
+/// A timer, in systemd's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SystemdTimer {
+    /// `Description=`.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Targets that start it.
+    #[serde(default)]
+    pub wanted_by: Vec<UnitName>,
+    /// Lines of the `[Timer]` section by name.
+    #[serde(default)]
+    pub timer_config: BTreeMap<String, Setting>,
+}
+
+/// The value of a line in a unit file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// `yes` or `no`.
+    Bool(bool),
+    /// A number.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// The same line several times.
+    List(Vec<String>),
+}
+
+/// A folder of the server that a unit needs as it is, such as `/var/www/site`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostFolder(pub AbsolutePath);

@@ -1,0 +1,2 @@
+//! The program: arguments in, words out, exit code.
+fn main() {}
