@@ -1,1 +1,9 @@
-//! To be written.
+//! The way to the server: SSH, the versioned protocol, and the transfer of what is missing.
+//!
+//! The operator's own `ssh` carries one conversation with an agent that this crate brings along.
+//! Both halves of the protocol are here; neither changes what runs on the server, prints, or reads
+//! the environment.
+//!
+//! Reading order: [`message`] (the words).
+
+pub mod message;

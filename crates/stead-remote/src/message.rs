@@ -1,0 +1,539 @@
+//! The protocol's words: what the operator's side asks, and what the agent answers.
+//!
+//! The agent speaks first ([`Hello`]), unasked. Then each [`Request`] is answered by any number of
+//! [`Reply::Event`]s and exactly one reply that [ends](Reply::is_final) it. Requests are answered in
+//! order; the next one may be sent before the last one is answered. Bulk bytes never travel in these
+//! messages: they follow as data frames where a variant says so.
+//!
+//! Promises that a message which holds anything unknown is refused. Never holds a secret.
+
+use serde::{Deserialize, Serialize};
+use stead_model::activation::{Phase, Record, Verb};
+use stead_model::hash::{Hash, Sha256};
+use stead_model::name::{Name, UnitName};
+
+/// The version of everything in this file and of the frames below it. Both sides are the same
+/// program nearly always, because the operator's side brings the agent along; where they are not,
+/// the conversation ends at [`Hello`] with words.
+pub const PROTOCOL: u32 = 1;
+
+/// What the agent says as soon as it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the agent. Its name and type stay the same in every version.
+    pub protocol: u32,
+    /// BLAKE3 of the agent's own file, which it has read (`agent::own_hash`).
+    pub agent: Hash,
+    /// What it knows about the machine.
+    pub machine: Machine,
+    /// What runs now; `None`: nothing of Stead's.
+    pub active: Option<Hash>,
+    /// What the next boot comes up in; `None`: nothing of Stead's.
+    pub confirmed: Option<Hash>,
+    /// The activation under way, if there is one.
+    pub running: Option<Running>,
+    /// Generations that are on the server, newest first.
+    pub generations: Vec<Hash>,
+    /// Trees of the active generation (empty without one): what a transfer may refer to.
+    pub trees: Vec<Hash>,
+}
+
+/// What the agent knows about its machine. Never part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Machine {
+    /// Its host name.
+    pub hostname: String,
+    /// `PRETTY_NAME` of `os-release(5)`.
+    pub system: String,
+    /// Debian's name of the architecture: `amd64`, `arm64`.
+    pub architecture: String,
+    /// Version number of systemd.
+    pub systemd: u32,
+    /// Memory in KiB.
+    pub memory_kib: u64,
+    /// Cores that are online.
+    pub cores: u32,
+    /// Bytes that are free where the store is.
+    pub free: u64,
+}
+
+/// An activation under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Running {
+    /// Its id ([`Record::id`]).
+    pub activation: String,
+    /// What is to become live.
+    pub generation: Hash,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// What the operator's side asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Request {
+    /// What runs, and how. Answered by [`Reply::Status`].
+    Status {},
+    /// The last activations. Answered by [`Reply::History`].
+    History {
+        /// How many at most; `None`: all.
+        limit: Option<u32>,
+    },
+    /// A generation's description. Answered by [`Reply::Description`] and a data stream.
+    Describe {
+        /// Which one.
+        generation: Hash,
+    },
+    /// Make the server have a generation, without changing what runs. The conversation that follows
+    /// is `transfer`'s; its end is [`Reply::Staged`], once the generation is published.
+    Stage(Offer),
+    /// Make a generation that is on the server live. Answered by events and [`Reply::Ended`]; at once,
+    /// with [`Outcome::Unchanged`], when it is what runs and is confirmed already.
+    Activate {
+        /// Which one; for a rollback, `None` is what ran before the active one, by the history.
+        generation: Option<Hash>,
+        /// What the plan that the operator saw started from. If something else runs, nothing is done
+        /// ([`Failure::Stale`]). `None`: do it whatever runs.
+        from: Option<PlannedFrom>,
+        /// What the operator asked for.
+        verb: Verb,
+        /// Who asks: `user@host` of the operator's machine.
+        by: String,
+        /// What else is wanted.
+        settings: Settings,
+    },
+    /// "The operator can still log in": sent over a fresh login only. Answered by [`Reply::Accepted`].
+    Confirm {
+        /// The activation that is waiting for it.
+        activation: String,
+    },
+    /// Stop the running activation and go back. Answered by [`Reply::Accepted`].
+    Cancel {
+        /// The activation that the operator means.
+        activation: String,
+    },
+    /// Tell how an activation goes on or how it ended: its events from the first one, then [`Reply::Ended`].
+    Attach {
+        /// Which one; `None`: the running one, or else the last one.
+        activation: Option<String>,
+    },
+    /// Lines of the journal: [`Event::Log`]s, then [`Reply::Done`]. With `follow` it ends with the connection.
+    Logs {
+        /// The app, service or unit; `None`: everything of Stead's.
+        of: Option<String>,
+        /// How many past lines.
+        lines: u32,
+        /// Whether to go on with what comes.
+        follow: bool,
+    },
+    /// Run a command in the surroundings of an app, or (without one) of the server. The client's data
+    /// frames up to the end frame are its standard input; the agent's data frames its standard output,
+    /// error frames its standard error. Answered by [`Reply::Exited`].
+    Exec {
+        /// The app; `None`: the server's own surroundings.
+        app: Option<Name>,
+        /// Program and arguments, never a shell's line.
+        command: Vec<String>,
+    },
+    /// Remove what no kept generation needs. Answered by [`Reply::Collected`].
+    Gc {
+        /// Only tell what would be removed.
+        dry: bool,
+        /// How many of the last generations stay (besides confirmed, active and pinned ones).
+        keep: u32,
+    },
+    /// Compare everything with its hash. Answered by [`Reply::Verified`].
+    Verify {},
+    /// Keep a generation whatever happens, or no longer. Answered by [`Reply::Done`].
+    Pin {
+        /// Which one.
+        generation: Hash,
+        /// Whether it is to be kept.
+        keep: bool,
+    },
+}
+
+/// What a plan started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedFrom {
+    /// What ran; `None`: nothing of Stead's.
+    pub active: Option<Hash>,
+}
+
+/// What the operator wants of an activation besides its generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Seconds that the server waits for the fresh login once everything is proved.
+    pub confirm_deadline: u32,
+    /// Milliseconds for which what was switched has to stay well; `None`: the engine's own.
+    pub soak: Option<u32>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            confirm_deadline: 30,
+            soak: None,
+        }
+    }
+}
+
+/// The head of a transfer. What follows is told in `transfer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Offer {
+    /// The generation's id.
+    pub generation: Hash,
+    /// The trees that are described in the stream, in the order of their descriptions; the generation's
+    /// other trees are on the server.
+    pub trees: Vec<Hash>,
+    /// What the stream of descriptions is compressed against.
+    pub basis: Vec<Basis>,
+    /// Bytes of the descriptions together, uncompressed.
+    pub size: u64,
+    /// Objects that come unasked right after the descriptions, by their place among all objects of the
+    /// generation (see `transfer::objects`).
+    pub eager: Ranges,
+    /// What the stream of eager objects is compressed against: objects that the server has.
+    pub eager_basis: Vec<stead_model::tree::Object>,
+}
+
+/// A description that both sides have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Basis {
+    /// A generation's.
+    Generation(Hash),
+    /// A tree's.
+    Tree(Hash),
+}
+
+/// Places in a list that both sides know, as ranges: `(first, how many)`, rising, not touching.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ranges(pub Vec<(u32, u32)>);
+
+/// What the agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Reply {
+    /// What happens meanwhile. Never the last word.
+    Event(Event),
+    /// In a transfer: what the server lacks. Never the last word.
+    Need {
+        /// Objects, by their place among all objects of the generation.
+        objects: Ranges,
+        /// Those of them that replace a file of at least `transfer::CHUNKED_FROM` bytes which the
+        /// server has: the client tells their chunks first.
+        chunked: Ranges,
+        /// Packages, in the order in which they are to come.
+        packages: Vec<Sha256>,
+    },
+    /// In a transfer: chunks that the server lacks, by their place among all that were told. Never the last word.
+    NeedChunks {
+        /// The places.
+        chunks: Ranges,
+    },
+    /// The generation is on the server, complete and durable. Final.
+    Staged {
+        /// Which one.
+        generation: Hash,
+    },
+    /// Final.
+    Status(Box<Status>),
+    /// Final.
+    History {
+        /// The newest first.
+        records: Vec<Record>,
+    },
+    /// A zstd data stream with the generation's canonical JSON follows. Final.
+    Description {
+        /// Bytes of the description, uncompressed.
+        size: u64,
+    },
+    /// An activation ended. Final.
+    Ended(Box<Ended>),
+    /// The running activation was told. Final.
+    Accepted {},
+    /// Nothing more to say. Final.
+    Done {},
+    /// The command ended. Final.
+    Exited {
+        /// Its exit status, or 128 and the signal's number.
+        code: i32,
+    },
+    /// Final.
+    Collected(Collected),
+    /// What is not as it should be; empty: all is well. Final.
+    Verified {
+        /// Every altered, missing or foreign thing.
+        damage: Vec<Damage>,
+        /// Objects and entries that were compared.
+        checked: u64,
+    },
+    /// The request was not done. Final.
+    Failed(Failed),
+}
+
+impl Reply {
+    /// Whether this is the last word to a request.
+    pub fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Reply::Event(_) | Reply::Need { .. } | Reply::NeedChunks { .. }
+        )
+    }
+}
+
+/// What happens while a request is worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Event {
+    /// The activation has this id; told first of all.
+    Began {
+        /// The id.
+        activation: String,
+    },
+    /// The activation enters a phase.
+    Phase(Phase),
+    /// Something that takes time goes on: `unpacking`, `receiving`.
+    Progress {
+        /// What, for people.
+        what: String,
+        /// How much is done.
+        done: u64,
+        /// Of how much; 0: unknown.
+        total: u64,
+    },
+    /// A unit is in a new state.
+    Unit {
+        /// The unit.
+        name: UnitName,
+        /// The state.
+        state: UnitState,
+        /// systemd's or a person's word about it (`exit-code`, `signal`).
+        detail: Option<String>,
+    },
+    /// A line of a unit's log.
+    Log {
+        /// The unit.
+        unit: String,
+        /// Microseconds since 1970.
+        time: u64,
+        /// Severity as in `syslog(3)`, 0 to 7.
+        priority: u8,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A probe's answer.
+    Probe {
+        /// What was asked, for people.
+        what: String,
+        /// Whether it passed.
+        passed: bool,
+        /// The last answer.
+        detail: String,
+    },
+    /// The first answer of the new generation was seen.
+    Live {
+        /// Milliseconds since the activation began.
+        after: u64,
+    },
+    /// Everything is proved; a fresh login has to confirm.
+    AwaitingLogin {
+        /// The activation to confirm.
+        activation: String,
+        /// Seconds left.
+        deadline: u32,
+    },
+    /// A thing worth telling.
+    Note(String),
+}
+
+/// A unit's state, as far as a deploy cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UnitState {
+    /// On its way.
+    Starting,
+    /// Up.
+    Running,
+    /// Has read its configuration again.
+    Reloaded,
+    /// Serves what it has, takes nothing new.
+    Draining,
+    /// Gone.
+    Stopped,
+    /// Gone, and should not be.
+    Failed,
+}
+
+/// What runs, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Status {
+    /// What runs now.
+    pub active: Option<Hash>,
+    /// What the next boot comes up in.
+    pub confirmed: Option<Hash>,
+    /// The activation under way.
+    pub running: Option<Running>,
+    /// How the last activation ended.
+    pub last: Option<Record>,
+    /// Every unit of the active generation, and older ones that drain.
+    pub units: Vec<UnitStatus>,
+    /// Generations on the server, newest first.
+    pub generations: Vec<Hash>,
+    /// Bytes that the store takes.
+    pub store_size: u64,
+    /// Seconds since boot.
+    pub uptime: u64,
+}
+
+/// One unit, as systemd sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnitStatus {
+    /// The unit.
+    pub name: UnitName,
+    /// `ActiveState` and `SubState` of systemd, as in `active (running)`.
+    pub state: String,
+    /// Whether it is as the generation wants it.
+    pub well: bool,
+    /// Seconds in this state.
+    pub since: u64,
+    /// Bytes of memory; `None`: not known.
+    pub memory: Option<u64>,
+    /// How often systemd started it again.
+    pub restarts: u32,
+    /// The port of this instance.
+    pub port: Option<u16>,
+}
+
+/// How an activation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ended {
+    /// The activation; `None`: none was needed.
+    pub activation: Option<String>,
+    /// How.
+    pub outcome: Outcome,
+    /// What was to become live.
+    pub generation: Option<Hash>,
+    /// What runs now.
+    pub active: Option<Hash>,
+    /// Why it went back or got stuck: one line for people.
+    pub reason: Option<String>,
+    /// The last log lines of the unit that failed.
+    pub log: Vec<String>,
+    /// What it took.
+    pub usage: Usage,
+}
+
+/// The ends that an activation can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// It ran already and is confirmed: nothing was done.
+    Unchanged,
+    /// It runs and is confirmed.
+    Confirmed,
+    /// The parent runs again, and was verified.
+    WentBack,
+    /// Needs a person.
+    Stuck,
+}
+
+/// What something took on the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Usage {
+    /// Highest resident memory of the agent and the activation, KiB.
+    pub peak_kib: u64,
+    /// Processor time of both, milliseconds.
+    pub cpu_ms: u64,
+}
+
+/// What garbage collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Collected {
+    /// Generations.
+    pub generations: u64,
+    /// Trees.
+    pub trees: u64,
+    /// Runtimes.
+    pub runtimes: u64,
+    /// Package files.
+    pub packages: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Damage {
+    /// Where.
+    pub path: String,
+    /// What, for people.
+    pub what: String,
+}
+
+/// A request that was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failed {
+    /// Which kind: decides the exit code.
+    pub kind: Failure,
+    /// What failed, in one line for people.
+    pub what: String,
+    /// What to do, if the agent knows.
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure. None of them has changed what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Failure {
+    /// Somebody else holds the lock or an activation is under way.
+    Busy,
+    /// Something else runs than what the plan started from.
+    Stale,
+    /// No such generation, activation, app or unit.
+    Unknown,
+    /// The disk is full.
+    FullDisk,
+    /// What arrived is not what was announced.
+    Mismatch,
+    /// What both sides should have is missing or altered on the server; `verify` tells more.
+    Damaged,
+    /// The request does not make sense now (nothing to confirm, nothing to go back to).
+    Refused,
+    /// The generation does not fit the server: a port that is taken, an executable that does not exist, a
+    /// configuration that nginx refuses.
+    Unfit,
+    /// Anything else: reading, writing, running something.
+    Server,
+}
