@@ -1,1 +1,13 @@
-//! To be written.
+//! What touches a machine: systemd, users, ports, probes.
+//!
+//! Every function here has an effect on, or reads the state of, the server that it runs on, and
+//! does one thing. Decisions (what to start, when to go back) are `stead-engine`'s; files of the
+//! store are `stead-store`'s. Nothing here prints or reads the environment.
+
+pub mod generator;
+pub mod nginx;
+pub mod ports;
+pub mod probe;
+pub mod run;
+pub mod systemd;
+pub mod users;

@@ -1,0 +1,438 @@
+//! The actions of the table: forward in careful order, back to the parent from wherever one is.
+//!
+//! Forward: new instances start beside what runs ([`start`]), then visitors are let over
+//! ([`switch`]), then everything is watched ([`prove`]), and after confirmation what was replaced
+//! goes ([`retire`]). Back ([`restore`]) assumes nothing about how far forward had come: it brings
+//! the server to the parent from any state in between, and verifies it. All are safe to repeat.
+
+use crate::effects::{Failure, Pair, Result, Server, UnitState};
+use std::collections::BTreeSet;
+use stead_model::generation::{Generation, Role, Unit};
+use stead_model::name::{Name, Port, UnitName};
+use stead_model::server::Strategy;
+
+/// Units of `wanted` that `other` does not have under the same name and content.
+fn different<'a>(
+    wanted: &'a Generation,
+    other: &'a Generation,
+) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+    wanted.units.iter().filter(|(name, unit)| {
+        other
+            .units
+            .get(*name)
+            .is_none_or(|known| known.digest != unit.digest)
+    })
+}
+
+/// Units of `one` whose name `other` does not have.
+fn missing<'a>(one: &'a Generation, other: &'a Generation) -> Vec<&'a UnitName> {
+    one.units
+        .keys()
+        .filter(|name| !other.units.contains_key(*name))
+        .collect()
+}
+
+fn same_units(one: &Generation, other: &Generation) -> bool {
+    one.units.len() == other.units.len() && different(one, other).next().is_none()
+}
+
+/// An app's instance in a generation.
+struct Instance<'a> {
+    unit: &'a UnitName,
+    app: &'a Name,
+    port: Option<Port>,
+    port_variable: &'a str,
+    health: Option<&'a stead_model::server::Health>,
+    strategy: Strategy,
+}
+
+fn instance<'a>(name: &'a UnitName, unit: &'a Unit) -> Option<Instance<'a>> {
+    match &unit.role {
+        Role::App {
+            app,
+            port,
+            port_variable,
+            health,
+            strategy,
+        } if unit.start => Some(Instance {
+            unit: name,
+            app,
+            port: *port,
+            port_variable,
+            health: health.as_ref(),
+            strategy: *strategy,
+        }),
+        _ => None,
+    }
+}
+
+fn instances(generation: &Generation) -> impl Iterator<Item = Instance<'_>> {
+    generation
+        .units
+        .iter()
+        .filter_map(|(name, unit)| instance(name, unit))
+}
+
+fn running(server: &mut impl Server, unit: &UnitName) -> Result<bool> {
+    Ok(matches!(
+        server.states(&[unit])?.first(),
+        Some(UnitState::Active { .. })
+    ))
+}
+
+/// Starts units of which only the missing ones are started; the error carries a unit's last words.
+fn bring_up(server: &mut impl Server, units: &[&UnitName]) -> Result<()> {
+    let states = server.states(units)?;
+    let down: Vec<&UnitName> = units
+        .iter()
+        .zip(states)
+        .filter(|(_, state)| !matches!(state, UnitState::Active { .. }))
+        .map(|(unit, _)| *unit)
+        .collect();
+    if down.is_empty() {
+        return Ok(());
+    }
+    server
+        .start(&down)
+        .map_err(|failure| explain(server, &down, failure))
+}
+
+/// Adds the last words of the units that are not up to a failure.
+fn explain(server: &mut impl Server, units: &[&UnitName], failure: Failure) -> Failure {
+    let Ok(states) = server.states(units) else {
+        return failure;
+    };
+    let culprit = units
+        .iter()
+        .zip(states)
+        .find(|(_, state)| !matches!(state, UnitState::Active { .. }));
+    match culprit {
+        Some((unit, _)) => did_not_stay(server, unit, "did not come up", Some(failure)),
+        None => failure,
+    }
+}
+
+fn did_not_stay(
+    server: &mut impl Server,
+    unit: &UnitName,
+    what: &str,
+    cause: Option<Failure>,
+) -> Failure {
+    let words = server.last_words(unit);
+    let cause = cause
+        .map(|failure| format!(": {failure}"))
+        .unwrap_or_default();
+    let words = if words.trim().is_empty() {
+        "it wrote nothing to its log".to_owned()
+    } else {
+        format!("its last words:\n{}", words.trim())
+    };
+    Failure(format!("{unit} {what}{cause}\n{words}"))
+}
+
+/// Gives an instance its port unless it runs already, starts it, and waits until it is healthy.
+fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Result<()> {
+    if !running(server, instance.unit)?
+        && let Some(declared) = instance.port
+    {
+        server.give_port(instance.unit, instance.port_variable, declared)?;
+    }
+    bring_up(server, &[instance.unit])?;
+    let port = instance
+        .port
+        .and_then(|_| server.instance_port(instance.unit));
+    if let Some(health) = instance.health {
+        server
+            .await_health(instance.unit, port, health)
+            .map_err(|failure| {
+                did_not_stay(server, instance.unit, "is not healthy", Some(failure))
+            })?;
+    }
+    Ok(())
+}
+
+/// Makes the candidate's units known, and starts what can run beside the parent's: sockets, and
+/// new instances of apps, each probed. Visitors notice nothing.
+pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    for user in pair.candidate.users.difference(&pair.parent.users) {
+        server.make_user(user)?;
+    }
+    if let Some(parent_id) = &pair.parent_id {
+        for unit in missing(pair.parent, pair.candidate) {
+            server.keep_unit(parent_id, unit)?;
+        }
+    }
+    server.activate(Some(&pair.candidate_id))?;
+    if !same_units(pair.parent, pair.candidate) {
+        server.reload_systemd()?;
+    }
+    let sockets: Vec<&UnitName> = pair
+        .candidate
+        .units
+        .iter()
+        .filter(|(_, unit)| matches!(unit.role, Role::Socket { .. }))
+        .map(|(name, _)| name)
+        .collect();
+    bring_up(server, &sockets)?;
+    for instance in
+        instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside)
+    {
+        server.tell(&format!("starting {}", instance.unit));
+        bring_up_instance(server, &instance)?;
+    }
+    Ok(())
+}
+
+/// Lets visitors over to the candidate: apps that cannot run twice, services, nginx, timers.
+pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    for instance in
+        instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart)
+    {
+        let old: Vec<&UnitName> = instances(pair.parent)
+            .filter(|old| old.app == instance.app && old.unit != instance.unit)
+            .map(|old| old.unit)
+            .collect();
+        if !old.is_empty() {
+            server.tell(&format!("restarting {}", instance.app));
+            server.stop(&old)?;
+        }
+        bring_up_instance(server, &instance)?;
+    }
+    change_services(server, pair.candidate, pair.parent)?;
+    lead_visitors(server, pair.candidate, pair.parent)
+}
+
+/// Brings services under fixed names, and timers, to what `wanted` says; `other` is what may run now.
+fn change_services(
+    server: &mut impl Server,
+    wanted: &Generation,
+    other: &Generation,
+) -> Result<()> {
+    let is_service =
+        |unit: &Unit| unit.start && matches!(unit.role, Role::Service {} | Role::Timer {});
+    let mut restart = Vec::new();
+    let mut reload = Vec::new();
+    let mut keep_up = Vec::new();
+    for (name, unit) in wanted.units.iter().filter(|(_, unit)| is_service(unit)) {
+        match other.units.get(name) {
+            Some(known) if known.digest != unit.digest => restart.push(name),
+            Some(known) if known.reload_digest != unit.reload_digest => reload.push(name),
+            _ => keep_up.push(name),
+        }
+    }
+    if !restart.is_empty() {
+        server
+            .restart(&restart)
+            .map_err(|failure| explain(server, &restart, failure))?;
+    }
+    if !reload.is_empty() {
+        server.reload(&reload)?;
+    }
+    bring_up(server, &keep_up)
+}
+
+/// Points nginx to the instances of `wanted`, by reload or by a new instance beside the old one.
+fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generation) -> Result<()> {
+    let mut moved = false;
+    for instance in instances(wanted) {
+        if let Some(port) = instance
+            .port
+            .and_then(|_| server.instance_port(instance.unit))
+        {
+            server.point_upstream(instance.app, Some(port))?;
+            moved |= !other.units.contains_key(instance.unit);
+        }
+    }
+    let Some(nginx) = &wanted.nginx else {
+        return Ok(());
+    };
+    let unit = &wanted.units.get(&nginx.unit);
+    if unit.is_none() || !running(server, &nginx.unit)? {
+        server.tell("starting nginx");
+        server.mark_epoch()?;
+        bring_up(server, &[&nginx.unit])?;
+        server
+            .await_nginx(&nginx.configuration)
+            .map_err(|failure| {
+                did_not_stay(server, &nginx.unit, "does not answer", Some(failure))
+            })?;
+    } else if moved
+        || other
+            .nginx
+            .as_ref()
+            .is_none_or(|known| known.configuration != nginx.configuration)
+    {
+        server
+            .reload_nginx(&nginx.unit, &nginx.configuration)
+            .map_err(|failure| {
+                did_not_stay(server, &nginx.unit, "did not reload", Some(failure))
+            })?;
+    }
+    if let Some(old) = other.nginx.as_ref().filter(|old| old.unit != nginx.unit) {
+        server.request_stop(&[&old.unit])?;
+        server.await_nginx(&nginx.configuration)?;
+    }
+    Ok(())
+}
+
+/// Watches the candidate for its soak: every unit stays up and does not start again by itself.
+pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    let units: Vec<&UnitName> = pair
+        .candidate
+        .units
+        .iter()
+        .filter(|(_, unit)| unit.start)
+        .map(|(name, _)| name)
+        .collect();
+    let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent)
+        .map(|(name, _)| name)
+        .collect();
+    let serves = |name: &UnitName| {
+        let role = pair.candidate.units.get(name).map(|unit| &unit.role);
+        matches!(
+            role,
+            Some(Role::App { .. } | Role::Service {} | Role::Nginx {})
+        )
+    };
+    let started_any = fresh.iter().any(|name| serves(name));
+    let before = server.states(&units)?;
+    loop {
+        let now = server.states(&units)?;
+        for ((unit, before), now) in units.iter().zip(&before).zip(now) {
+            if let Some(what) = trouble(*before, now, fresh.contains(unit)) {
+                return Err(did_not_stay(server, unit, what, None));
+            }
+        }
+        if !server.soak(started_any) {
+            break;
+        }
+    }
+    for instance in instances(pair.candidate).filter(|instance| fresh.contains(instance.unit)) {
+        let port = instance
+            .port
+            .and_then(|_| server.instance_port(instance.unit));
+        if let Some(health) = instance.health {
+            server
+                .await_health(instance.unit, port, health)
+                .map_err(|failure| {
+                    did_not_stay(
+                        server,
+                        instance.unit,
+                        "is not healthy any more",
+                        Some(failure),
+                    )
+                })?;
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a unit during the soak. A unit that was not up before the switch either is
+/// not the candidate's fault.
+fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static str> {
+    match (before, now) {
+        (_, UnitState::Active { restarts }) if fresh && restarts > 0 => {
+            Some("ended and was started again during the soak")
+        }
+        (UnitState::Active { restarts: before }, UnitState::Active { restarts })
+            if restarts > before =>
+        {
+            Some("ended and was started again during the soak")
+        }
+        (_, UnitState::Active { .. }) => None,
+        (UnitState::Active { .. }, _) => Some("ended during the soak"),
+        (_, _) if fresh => Some("is not running"),
+        _ => None,
+    }
+}
+
+/// Lets go of what the candidate replaced. Old instances are asked to stop and drain by themselves.
+pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    let gone = missing(pair.parent, pair.candidate);
+    server.request_stop(&gone)?;
+    let kept: BTreeSet<&Name> = instances(pair.candidate)
+        .map(|instance| instance.app)
+        .collect();
+    for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
+        server.point_upstream(instance.app, None)?;
+    }
+    server.release_units()
+}
+
+/// Brings the server back to the parent, from wherever the activation had come, and verifies it.
+pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    let (parent, candidate) = (pair.parent, pair.candidate);
+    for unit in missing(candidate, parent) {
+        server.keep_unit(&pair.candidate_id, unit)?;
+    }
+    server.activate(pair.parent_id.as_ref())?;
+    if !same_units(parent, candidate) {
+        server.reload_systemd()?;
+    }
+    let sockets: Vec<&UnitName> = parent
+        .units
+        .iter()
+        .filter(|(_, unit)| matches!(unit.role, Role::Socket { .. }))
+        .map(|(name, _)| name)
+        .collect();
+    bring_up(server, &sockets)?;
+    for instance in instances(parent) {
+        if instance.strategy == Strategy::Restart {
+            let newer: Vec<&UnitName> = instances(candidate)
+                .filter(|new| new.app == instance.app && new.unit != instance.unit)
+                .map(|new| new.unit)
+                .collect();
+            server.stop(&newer)?;
+        }
+        bring_up_instance(server, &instance)?;
+    }
+    change_services(server, parent, candidate)?;
+    lead_visitors(server, parent, candidate)?;
+    server.stop(&missing(candidate, parent))?;
+    let kept: BTreeSet<&Name> = instances(parent).map(|instance| instance.app).collect();
+    for instance in instances(candidate).filter(|instance| !kept.contains(instance.app)) {
+        server.point_upstream(instance.app, None)?;
+    }
+    for user in candidate.users.difference(&parent.users) {
+        server.unmake_user(user)?;
+    }
+    server.release_units()?;
+    verify(server, parent, pair.parent_id.as_ref())
+}
+
+/// Whether the server runs this generation: units up, apps healthy, nginx answering with it.
+pub fn verify(
+    server: &mut impl Server,
+    generation: &Generation,
+    id: Option<&stead_model::hash::Hash>,
+) -> Result<()> {
+    if server.active().as_ref() != id {
+        return Err(Failure("another generation is active".to_owned()));
+    }
+    let units: Vec<&UnitName> = generation
+        .units
+        .iter()
+        .filter(|(_, unit)| unit.start)
+        .map(|(name, _)| name)
+        .collect();
+    let states = server.states(&units)?;
+    if let Some((unit, _)) = units
+        .iter()
+        .zip(states)
+        .find(|(_, state)| !matches!(state, UnitState::Active { .. }))
+    {
+        return Err(did_not_stay(server, unit, "does not run", None));
+    }
+    for instance in instances(generation) {
+        let port = instance
+            .port
+            .and_then(|_| server.instance_port(instance.unit));
+        if let Some(health) = instance.health {
+            server.await_health(instance.unit, port, health)?;
+        }
+    }
+    match &generation.nginx {
+        Some(nginx) => server.await_nginx(&nginx.configuration),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,124 @@
+//! Everything that the engine may do to a server, one effect a function.
+//!
+//! Each effect is safe to repeat, and either happens or fails with words. The implementation for
+//! a real server is in the program; the one for tests is in `fake.rs`.
+
+use stead_model::activation::Phase;
+use stead_model::generation::Generation;
+use stead_model::hash::Hash;
+use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::server::Health;
+
+/// Why an effect did not happen, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(pub String);
+
+/// The result of an effect.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// How a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitState {
+    /// It runs, listens, or waits for its time.
+    Active {
+        /// How often it was started again by itself.
+        restarts: u32,
+    },
+    /// It is on its way up, or waits to be started again.
+    Starting,
+    /// It is on its way down: it drains.
+    Stopping,
+    /// It does not run.
+    Inactive,
+    /// It ended with a failure.
+    Failed,
+}
+
+/// A server, as far as an activation may touch it.
+pub trait Server {
+    /// Writes the phase to the journal, durably.
+    fn journal(&mut self, phase: Phase, reason: Option<&str>) -> Result<()>;
+    /// Appends the ended activation to the history, durably and once.
+    fn record(&mut self) -> Result<()>;
+    /// Tells whoever follows the activation.
+    fn tell(&mut self, words: &str);
+
+    /// Makes a system user if it is missing, and remembers that this activation made it.
+    fn make_user(&mut self, user: &UserName) -> Result<()>;
+    /// Removes a user, if this activation made it.
+    fn unmake_user(&mut self, user: &UserName) -> Result<()>;
+
+    /// Keeps a unit of this generation known to systemd, whatever generation is active.
+    fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()>;
+    /// Lets go of kept units that do not run any more.
+    fn release_units(&mut self) -> Result<()>;
+    /// Makes a generation the active one; `None`: none is.
+    fn activate(&mut self, generation: Option<&Hash>) -> Result<()>;
+    /// What is active now.
+    fn active(&mut self) -> Option<Hash>;
+    /// Makes the next boot come up in this generation; durable.
+    fn confirm(&mut self, generation: &Hash) -> Result<()>;
+    /// Makes systemd see the units of the active generation and the kept ones.
+    fn reload_systemd(&mut self) -> Result<()>;
+
+    /// The port that an instance was given, if it was given one.
+    fn instance_port(&mut self, unit: &UnitName) -> Option<Port>;
+    /// Gives an instance its own port: the declared one if it is free, else another one.
+    fn give_port(&mut self, unit: &UnitName, variable: &str, declared: Port) -> Result<Port>;
+    /// Points nginx's upstream of an app to a port, as of the next reload; `None`: the app is gone.
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()>;
+
+    /// Starts units and waits until each is up or failed to come up.
+    fn start(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Stops units and waits until they are gone.
+    fn stop(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Asks units to stop, without waiting.
+    fn request_stop(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Restarts units and waits.
+    fn restart(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Makes units read their configuration again, without proof.
+    fn reload(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// How each unit is, in the order asked.
+    fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>>;
+    /// The last lines that a unit wrote.
+    fn last_words(&mut self, unit: &UnitName) -> String;
+
+    /// Probes an app's instance until it is healthy as declared, or its deadline is over.
+    fn await_health(&mut self, unit: &UnitName, port: Option<Port>, health: &Health) -> Result<()>;
+    /// Reloads nginx under a new mark, and returns when it answers with this configuration and mark.
+    fn reload_nginx(&mut self, unit: &UnitName, configuration: &Hash) -> Result<()>;
+    /// Returns when nginx answers with this configuration, and only with it.
+    fn await_nginx(&mut self, configuration: &Hash) -> Result<()>;
+    /// Marks the next start of nginx with a new epoch.
+    fn mark_epoch(&mut self) -> Result<()>;
+
+    /// Lets some time pass: one beat of the soak. `false` when the soak is over.
+    fn soak(&mut self, started_any: bool) -> bool;
+    /// Waits for the operator's fresh login.
+    fn await_login(&mut self) -> Login;
+}
+
+/// How waiting for the operator's login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// It arrived.
+    Arrived,
+    /// Its time is over.
+    DeadlinePassed,
+    /// The operator asked to stop.
+    Cancelled,
+}
+
+/// Two generations and which way the activation goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// What ran before, and what going back goes back to.
+    pub parent: &'a Generation,
+    /// Its identity; `None` for the empty generation before the first deploy.
+    pub parent_id: Option<Hash>,
+    /// What is to become live.
+    pub candidate: &'a Generation,
+    /// Its identity.
+    pub candidate_id: Hash,
+}

@@ -1,0 +1,498 @@
+//! A server in memory that can fail or crash at any effect, for the tests of the engine.
+//!
+//! It keeps what a real server would keep (pointers, units and what they were started from, users,
+//! ports, upstreams, what nginx has read) and nothing else, so that a test can ask whether the
+//! whole of it belongs to one generation.
+
+use crate::effects::{Failure, Login, Pair, Result, Server, UnitState};
+use std::collections::{BTreeMap, BTreeSet};
+use stead_model::activation::Phase;
+use stead_model::generation::{Generation, Role, Unit};
+use stead_model::hash::Hash;
+use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::server::{Health, Strategy};
+
+/// What happens at the chosen effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The effect does not happen and says so.
+    Fail,
+    /// The effect happens, and then the process dies: every later effect fails.
+    Crash,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) active: Option<Hash>,
+    pub(crate) confirmed: Option<Hash>,
+    pub(crate) users: BTreeSet<UserName>,
+    /// Units that run, and the digest of the definition they were started from.
+    pub(crate) running: BTreeMap<UnitName, Hash>,
+    pub(crate) ports: BTreeMap<UnitName, Port>,
+    pub(crate) upstreams: BTreeMap<Name, Port>,
+    /// The configuration and upstreams that each nginx instance has read.
+    pub(crate) nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)>,
+}
+
+pub(crate) struct Fake {
+    pub(crate) generations: BTreeMap<Hash, Generation>,
+    pub(crate) state: State,
+    pub(crate) kept: BTreeMap<UnitName, Unit>,
+    pub(crate) known: BTreeMap<UnitName, Unit>,
+    pub(crate) journal: Vec<Phase>,
+    pub(crate) recorded: u32,
+    pub(crate) unhealthy: BTreeSet<UnitName>,
+    pub(crate) broken: BTreeSet<UnitName>,
+    pub(crate) login: Login,
+    pub(crate) effects: usize,
+    pub(crate) mishap: Option<(usize, Mishap)>,
+    pub(crate) crashed: bool,
+    pub(crate) users_made: BTreeSet<UserName>,
+    /// Every effect by name, for tests that look at the order.
+    pub(crate) log: Vec<String>,
+}
+
+impl Fake {
+    pub(crate) fn new(generations: &[&Generation]) -> Self {
+        Self {
+            generations: generations
+                .iter()
+                .map(|generation| (generation.id(), (*generation).clone()))
+                .collect(),
+            state: State::default(),
+            kept: BTreeMap::new(),
+            known: BTreeMap::new(),
+            journal: vec![Phase::Staged],
+            recorded: 0,
+            unhealthy: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            login: Login::Arrived,
+            effects: 0,
+            mishap: None,
+            crashed: false,
+            users_made: BTreeSet::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// One effect: counts it, and decides whether it happens and whether the process outlives it.
+    fn effect<T>(&mut self, name: &str, happen: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.crashed {
+            return Err(Failure("the process is dead".into()));
+        }
+        self.effects += 1;
+        self.log.push(name.to_owned());
+        match self.mishap {
+            Some((at, Mishap::Fail)) if at == self.effects => {
+                Err(Failure(format!("{name} failed")))
+            }
+            Some((at, Mishap::Crash)) if at == self.effects => {
+                let _ = happen(self);
+                self.crashed = true;
+                Err(Failure("the process is dead".into()))
+            }
+            _ => happen(self),
+        }
+    }
+
+    fn begin(&mut self, unit: &UnitName) -> Result<()> {
+        let Some(known) = self.known.get(unit).cloned() else {
+            return Err(Failure(format!("Unit {unit} not found")));
+        };
+        if self.broken.contains(unit) {
+            return Err(Failure(format!("Job for {unit} failed")));
+        }
+        self.state.running.insert(unit.clone(), known.digest);
+        if matches!(known.role, Role::Nginx {}) {
+            self.read_configuration(unit)?;
+        }
+        Ok(())
+    }
+
+    fn read_configuration(&mut self, unit: &UnitName) -> Result<()> {
+        let active = self
+            .state
+            .active
+            .ok_or(Failure("no configuration".into()))?;
+        let generation = self
+            .generations
+            .get(&active)
+            .ok_or(Failure("no generation".into()))?;
+        let part = generation
+            .nginx
+            .as_ref()
+            .ok_or(Failure("no nginx.conf".into()))?;
+        self.state.nginx.insert(
+            unit.clone(),
+            (part.configuration, self.state.upstreams.clone()),
+        );
+        Ok(())
+    }
+
+    fn end(&mut self, unit: &UnitName) {
+        self.state.running.remove(unit);
+        self.state.nginx.remove(unit);
+    }
+
+    /// The machine loses its power and boots again: what is in memory is gone, the confirmed generation comes up.
+    pub(crate) fn reboot(&mut self) {
+        self.crashed = false;
+        self.mishap = None;
+        self.state.active = self.state.confirmed;
+        self.state.running.clear();
+        self.state.ports.clear();
+        self.state.upstreams.clear();
+        self.state.nginx.clear();
+        self.kept.clear();
+        self.known.clear();
+        if let Some(generation) = self
+            .state
+            .active
+            .and_then(|id| self.generations.get(&id).cloned())
+        {
+            self.known = generation.units.clone();
+            for (name, unit) in &generation.units {
+                if let Role::App {
+                    app,
+                    port: Some(port),
+                    ..
+                } = &unit.role
+                {
+                    self.state.ports.insert(name.clone(), *port);
+                    self.state.upstreams.insert(app.clone(), *port);
+                }
+            }
+            for (name, _) in generation.units.iter().filter(|(_, unit)| unit.start) {
+                self.begin(name).unwrap();
+            }
+        }
+    }
+
+    /// The process is started again, on the same running server.
+    pub(crate) fn restart_process(&mut self) {
+        self.crashed = false;
+        self.mishap = None;
+    }
+
+    /// What visitors, systemd and the disk see, without what differs from run to run (port numbers).
+    pub(crate) fn belongs_to(&self, generation: &Generation) -> std::result::Result<(), String> {
+        let id = (!generation.units.is_empty() || self.state.active == Some(generation.id()))
+            .then(|| generation.id());
+        if self.state.active != id {
+            return Err(format!("active is {:?}", self.state.active));
+        }
+        let wanted: BTreeMap<UnitName, Hash> = generation
+            .units
+            .iter()
+            .filter(|(_, unit)| unit.start)
+            .map(|(name, unit)| (name.clone(), unit.digest))
+            .collect();
+        if self.state.running != wanted {
+            return Err(format!(
+                "running {:?}, wanted {wanted:?}",
+                self.state.running
+            ));
+        }
+        if self.state.users != generation.users {
+            return Err(format!("users {:?}", self.state.users));
+        }
+        let upstreams: BTreeMap<Name, Port> = generation
+            .units
+            .iter()
+            .filter_map(|(name, unit)| match &unit.role {
+                Role::App {
+                    app, port: Some(_), ..
+                } => Some((app.clone(), *self.state.ports.get(name)?)),
+                _ => None,
+            })
+            .collect();
+        if self.state.upstreams != upstreams {
+            return Err(format!(
+                "upstreams {:?}, wanted {upstreams:?}",
+                self.state.upstreams
+            ));
+        }
+        let nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)> = generation
+            .nginx
+            .iter()
+            .map(|part| (part.unit.clone(), (part.configuration, upstreams.clone())))
+            .collect();
+        if self.state.nginx != nginx {
+            return Err(format!("nginx {:?}, wanted {nginx:?}", self.state.nginx));
+        }
+        Ok(())
+    }
+}
+
+impl Server for Fake {
+    fn journal(&mut self, phase: Phase, _: Option<&str>) -> Result<()> {
+        self.effect("journal", |fake| {
+            fake.journal.push(phase);
+            Ok(())
+        })
+    }
+
+    fn record(&mut self) -> Result<()> {
+        self.effect("record", |fake| {
+            fake.recorded = 1;
+            Ok(())
+        })
+    }
+
+    fn tell(&mut self, _: &str) {}
+
+    fn make_user(&mut self, user: &UserName) -> Result<()> {
+        self.effect("make_user", |fake| {
+            if fake.state.users.insert(user.clone()) {
+                fake.users_made.insert(user.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn unmake_user(&mut self, user: &UserName) -> Result<()> {
+        self.effect("unmake_user", |fake| {
+            if fake.users_made.contains(user) {
+                fake.state.users.remove(user);
+            }
+            Ok(())
+        })
+    }
+
+    fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()> {
+        self.effect("keep_unit", |fake| {
+            let definition = fake.generations[generation].units[unit].clone();
+            fake.kept.insert(unit.clone(), definition);
+            Ok(())
+        })
+    }
+
+    fn release_units(&mut self) -> Result<()> {
+        self.effect("release_units", |fake| {
+            let running = &fake.state.running;
+            fake.kept.retain(|unit, _| running.contains_key(unit));
+            Ok(())
+        })
+    }
+
+    fn activate(&mut self, generation: Option<&Hash>) -> Result<()> {
+        self.effect("activate", |fake| {
+            fake.state.active = generation.copied();
+            Ok(())
+        })
+    }
+
+    fn active(&mut self) -> Option<Hash> {
+        self.state.active
+    }
+
+    fn confirm(&mut self, generation: &Hash) -> Result<()> {
+        self.effect("confirm", |fake| {
+            fake.state.confirmed = Some(*generation);
+            Ok(())
+        })
+    }
+
+    fn reload_systemd(&mut self) -> Result<()> {
+        self.effect("reload_systemd", |fake| {
+            fake.known = fake.kept.clone();
+            if let Some(generation) = fake.state.active.and_then(|id| fake.generations.get(&id)) {
+                fake.known.extend(generation.units.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn instance_port(&mut self, unit: &UnitName) -> Option<Port> {
+        self.state.ports.get(unit).copied()
+    }
+
+    fn give_port(&mut self, unit: &UnitName, _: &str, declared: Port) -> Result<Port> {
+        self.effect("give_port", |fake| {
+            let taken: BTreeSet<Port> = fake
+                .state
+                .ports
+                .iter()
+                .filter(|(other, _)| *other != unit)
+                .map(|(_, port)| *port)
+                .collect();
+            let port = (declared.number()..)
+                .filter_map(Port::new)
+                .find(|port| !taken.contains(port))
+                .unwrap();
+            fake.state.ports.insert(unit.clone(), port);
+            Ok(port)
+        })
+    }
+
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()> {
+        self.effect("point_upstream", |fake| {
+            match port {
+                Some(port) => fake.state.upstreams.insert(app.clone(), port),
+                None => fake.state.upstreams.remove(app),
+            };
+            Ok(())
+        })
+    }
+
+    fn start(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.effect("start", |fake| {
+            units.iter().try_for_each(|unit| fake.begin(unit))
+        })
+    }
+
+    fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.effect("stop", |fake| {
+            units.iter().for_each(|unit| fake.end(unit));
+            Ok(())
+        })
+    }
+
+    fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.stop(units)
+    }
+
+    fn restart(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.effect("restart", |fake| {
+            units.iter().try_for_each(|unit| {
+                fake.end(unit);
+                fake.begin(unit)
+            })
+        })
+    }
+
+    fn reload(&mut self, _: &[&UnitName]) -> Result<()> {
+        self.effect("reload", |_| Ok(()))
+    }
+
+    fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>> {
+        if self.crashed {
+            return Err(Failure("the process is dead".into()));
+        }
+        let state = |unit: &&UnitName| match self.state.running.contains_key(*unit) {
+            true => UnitState::Active { restarts: 0 },
+            false => UnitState::Inactive,
+        };
+        Ok(units.iter().map(state).collect())
+    }
+
+    fn last_words(&mut self, unit: &UnitName) -> String {
+        format!("last words of {unit}")
+    }
+
+    fn await_health(&mut self, unit: &UnitName, _: Option<Port>, _: &Health) -> Result<()> {
+        self.effect("await_health", |fake| match fake.unhealthy.contains(unit) {
+            true => Err(Failure("answered 500".into())),
+            false => Ok(()),
+        })
+    }
+
+    fn reload_nginx(&mut self, unit: &UnitName, configuration: &Hash) -> Result<()> {
+        self.effect("reload_nginx", |fake| {
+            fake.read_configuration(unit)?;
+            match fake.state.nginx[unit].0 == *configuration {
+                true => Ok(()),
+                false => Err(Failure("nginx answers with another configuration".into())),
+            }
+        })
+    }
+
+    fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
+        self.effect("await_nginx", |fake| {
+            match fake
+                .state
+                .nginx
+                .values()
+                .any(|(read, _)| read == configuration)
+            {
+                true => Ok(()),
+                false => Err(Failure("nginx does not answer".into())),
+            }
+        })
+    }
+
+    fn mark_epoch(&mut self) -> Result<()> {
+        self.effect("mark_epoch", |_| Ok(()))
+    }
+
+    fn soak(&mut self, _: bool) -> bool {
+        false
+    }
+
+    fn await_login(&mut self) -> Login {
+        self.login
+    }
+}
+
+fn digest(text: &str) -> Hash {
+    Hash::of(text.as_bytes())
+}
+
+/// A generation with a socket, nginx, an app, and a service, told apart by the texts given.
+pub(crate) fn generation(
+    app: &str,
+    strategy: Strategy,
+    nginx: &str,
+    configuration: &str,
+    service: Option<&str>,
+) -> Generation {
+    let mut generation = Generation::empty("test".parse().unwrap());
+    let mut add = |name: String, digest: Hash, role: Role| {
+        let unit = Unit {
+            digest,
+            reload_digest: None,
+            role,
+            start: true,
+        };
+        generation.units.insert(name.parse().unwrap(), unit);
+    };
+    add(
+        "stead-nginx-80.socket".into(),
+        digest("80"),
+        Role::Socket { listen: Vec::new() },
+    );
+    let unit = format!("stead-nginx@{nginx}.service");
+    add(unit.clone(), digest(nginx), Role::Nginx {});
+    let health = Health {
+        check: stead_model::server::HealthCheck::Tcp {},
+        interval: 1000,
+        timeout: 5000,
+        deadline: 30_000,
+        passes: 2,
+    };
+    let role = Role::App {
+        app: "web".parse().unwrap(),
+        port: Port::new(4000),
+        port_variable: "PORT".into(),
+        health: Some(health),
+        strategy,
+    };
+    add(format!("stead-web@{app}.service"), digest(app), role);
+    if let Some(service) = service {
+        add(
+            "stead-queue.service".into(),
+            digest(service),
+            Role::Service {},
+        );
+        generation.users.insert("stead-queue".parse().unwrap());
+    }
+    generation.users.insert("stead-web".parse().unwrap());
+    generation.nginx = Some(stead_model::generation::NginxPart {
+        runtime: digest("runtime"),
+        unit: unit.parse().unwrap(),
+        configuration: digest(configuration),
+        binds: Vec::new(),
+    });
+    generation
+}
+
+/// The pair of two generations, as an activation has it.
+pub(crate) fn pair<'a>(parent: &'a Generation, candidate: &'a Generation) -> Pair<'a> {
+    let parent_id = (!parent.units.is_empty()).then(|| parent.id());
+    Pair {
+        parent,
+        parent_id,
+        candidate,
+        candidate_id: candidate.id(),
+    }
+}

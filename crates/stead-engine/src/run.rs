@@ -1,0 +1,397 @@
+//! Walks the table: journal, act, look what happened, next row.
+//!
+//! Promises that no action begins before its phase is in the journal, and that whatever the effects
+//! do, the walk ends in an end phase or stops at an effect that the journal could not record.
+
+use crate::converge;
+use crate::effects::{Failure, Login, Pair, Result, Server};
+use crate::table::{self, Action, Event};
+use stead_model::activation::Phase;
+
+/// How an activation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The last phase: an end of the table.
+    pub phase: Phase,
+    /// Why it went back; the second reason, when going back failed too, follows it.
+    pub reason: Option<String>,
+}
+
+/// Walks from `phase` with `event` until an end.
+///
+/// # Errors
+/// When the journal cannot be written: nothing more is done then, because nothing that is done
+/// could be taken back after a crash. Recovery takes it up from the last journalled phase.
+pub fn run(server: &mut impl Server, pair: Pair<'_>, phase: Phase, event: Event) -> Result<Ended> {
+    let mut reason: Option<String> = None;
+    let (mut phase, mut event) = (phase, event);
+    while let Some((to, actions)) = table::next(phase, event) {
+        if event == Event::DeadlinePassed {
+            reason = Some("the operator's fresh login did not arrive in time".to_owned());
+        } else if event == Event::Cancelled {
+            reason = Some("cancelled by the operator".to_owned());
+        } else if event == Event::Recovered && matches!(to, Phase::GoingBack | Phase::WentBack) {
+            reason = reason.or(Some("the activation was interrupted".to_owned()));
+        }
+        phase = to;
+        server.journal(phase, reason.as_deref())?;
+        event = act(server, pair, phase, actions, &mut reason)?;
+    }
+    Ok(Ended { phase, reason })
+}
+
+fn act(
+    server: &mut impl Server,
+    pair: Pair<'_>,
+    phase: Phase,
+    actions: &[Action],
+    reason: &mut Option<String>,
+) -> Result<Event> {
+    let mut event = Event::Failed;
+    for action in actions {
+        let done = match action {
+            Action::Start => converge::start(server, pair).map(|()| Event::Started),
+            Action::Switch => converge::switch(server, pair).map(|()| Event::Started),
+            Action::Prove => converge::prove(server, pair).map(|()| Event::Proved),
+            Action::AwaitLogin => Ok(match server.await_login() {
+                Login::Arrived => Event::LoginArrived,
+                Login::DeadlinePassed => Event::DeadlinePassed,
+                Login::Cancelled => Event::Cancelled,
+            }),
+            // A pointer that cannot be moved must not be mistaken for one that was: this stops the
+            // walk, and recovery decides by what the journal and the disk say.
+            Action::Confirm => {
+                server.confirm(&pair.candidate_id)?;
+                Ok(Event::Retired)
+            }
+            Action::Retire => retire(server, pair).map(|()| Event::Retired),
+            Action::Restore => converge::restore(server, pair).map(|()| Event::Restored),
+            Action::Record => {
+                server.record()?;
+                Ok(Event::Recovered)
+            }
+        };
+        match done {
+            Ok(next) => event = next,
+            Err(Failure(words)) => {
+                server.tell(&words);
+                *reason = Some(match (reason.take(), phase) {
+                    (Some(first), Phase::GoingBack) => {
+                        format!("{first}\nand going back failed: {words}")
+                    }
+                    (Some(first), _) => format!("{first}\n{words}"),
+                    (None, _) => words,
+                });
+                return Ok(Event::Failed);
+            }
+        }
+    }
+    Ok(event)
+}
+
+/// What was replaced has to go, but nothing is taken back for it: it is tried three times.
+fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    converge::retire(server, pair)
+        .or_else(|_| converge::retire(server, pair))
+        .or_else(|_| converge::retire(server, pair))
+}
+
+/// Takes up an activation whose process, or machine, went down in `phase`.
+///
+/// After a reboot the candidate does not run, whatever the journal says last; it counts as
+/// confirmed only if the pointer had moved.
+///
+/// # Errors
+/// As [`run`].
+pub fn recover(
+    server: &mut impl Server,
+    pair: Pair<'_>,
+    phase: Phase,
+    confirmed: Option<stead_model::hash::Hash>,
+) -> Result<Ended> {
+    let is_confirmed = confirmed == Some(pair.candidate_id);
+    let phase = match phase {
+        Phase::Confirmed if !is_confirmed && server.active() != Some(pair.candidate_id) => {
+            Phase::Proved
+        }
+        phase => phase,
+    };
+    run(server, pair, phase, Event::Recovered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, Mishap, generation, pair};
+    use stead_model::generation::Generation;
+    use stead_model::server::Strategy;
+
+    /// Every kind of change that a deploy can be, as (parent, candidate).
+    fn scenarios() -> Vec<(&'static str, Generation, Generation)> {
+        let empty = Generation::empty("test".parse().unwrap());
+        let base = || generation("a1", Strategy::Beside, "n1", "c1", None);
+        vec![
+            ("first deploy", empty, base()),
+            (
+                "site changed",
+                base(),
+                generation("a1", Strategy::Beside, "n1", "c2", None),
+            ),
+            (
+                "app changed",
+                base(),
+                generation("a2", Strategy::Beside, "n1", "c1", None),
+            ),
+            (
+                "app that cannot run twice",
+                generation("a1", Strategy::Restart, "n1", "c1", None),
+                generation("a2", Strategy::Restart, "n1", "c1", None),
+            ),
+            (
+                "nginx changed",
+                base(),
+                generation("a1", Strategy::Beside, "n2", "c1", None),
+            ),
+            (
+                "service added",
+                base(),
+                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
+            ),
+            (
+                "service removed",
+                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
+                base(),
+            ),
+            (
+                "service changed",
+                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
+                generation("a1", Strategy::Beside, "n1", "c1", Some("s2")),
+            ),
+            (
+                "everything changed",
+                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
+                generation("a2", Strategy::Beside, "n2", "c2", Some("s2")),
+            ),
+        ]
+    }
+
+    fn server_running(parent: &Generation, candidate: &Generation) -> Fake {
+        let mut fake = Fake::new(&[parent, candidate]);
+        if !parent.units.is_empty() {
+            fake.state.confirmed = Some(parent.id());
+            fake.state.users = parent.users.clone();
+            fake.reboot();
+            fake.belongs_to(parent).unwrap();
+        }
+        fake
+    }
+
+    #[test]
+    fn a_healthy_deploy_ends_wholly_in_the_candidate() {
+        for (name, parent, candidate) in scenarios() {
+            let mut fake = server_running(&parent, &candidate);
+            let ended = run(
+                &mut fake,
+                pair(&parent, &candidate),
+                Phase::Staged,
+                Event::Begin,
+            )
+            .unwrap();
+            assert_eq!(
+                ended,
+                Ended {
+                    phase: Phase::Done,
+                    reason: None
+                },
+                "{name}"
+            );
+            fake.state.users = candidate.users.clone(); // users of what is gone are kept on purpose
+            fake.belongs_to(&candidate)
+                .unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!(fake.state.confirmed, Some(candidate.id()), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unhealthy_app_takes_everything_back_to_the_recorded_parent() {
+        for (name, parent, candidate) in scenarios() {
+            let mut fake = server_running(&parent, &candidate);
+            let confirmed = fake.state.confirmed;
+            let app = candidate
+                .units
+                .keys()
+                .find(|unit| unit.as_str().starts_with("stead-web@"))
+                .unwrap();
+            if parent.units.contains_key(app) {
+                continue;
+            }
+            fake.unhealthy.insert(app.clone());
+            let ended = run(
+                &mut fake,
+                pair(&parent, &candidate),
+                Phase::Staged,
+                Event::Begin,
+            )
+            .unwrap();
+            assert_eq!(ended.phase, Phase::WentBack, "{name}");
+            let reason = ended.reason.unwrap();
+            assert!(
+                reason.contains("answered 500") && reason.contains("last words of"),
+                "{name}: {reason}"
+            );
+            fake.belongs_to(&parent)
+                .unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!(fake.state.confirmed, confirmed, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_the_fresh_login_it_goes_back() {
+        for login in [Login::DeadlinePassed, Login::Cancelled] {
+            for (name, parent, candidate) in scenarios() {
+                let mut fake = server_running(&parent, &candidate);
+                fake.login = login;
+                let ended = run(
+                    &mut fake,
+                    pair(&parent, &candidate),
+                    Phase::Staged,
+                    Event::Begin,
+                )
+                .unwrap();
+                assert_eq!(ended.phase, Phase::WentBack, "{name}");
+                fake.belongs_to(&parent)
+                    .unwrap_or_else(|why| panic!("{name}: {why}"));
+            }
+        }
+    }
+
+    fn at_every_effect(
+        mishap: Mishap,
+        then: impl Fn(&str, usize, &mut Fake, &Generation, &Generation, Result<Ended>),
+    ) {
+        for (name, parent, candidate) in scenarios() {
+            let mut clean = server_running(&parent, &candidate);
+            run(
+                &mut clean,
+                pair(&parent, &candidate),
+                Phase::Staged,
+                Event::Begin,
+            )
+            .unwrap();
+            assert!(clean.effects > 5, "{name}");
+            for at in 1..=clean.effects {
+                let mut fake = server_running(&parent, &candidate);
+                fake.mishap = Some((fake.effects + at, mishap));
+                let ended = run(
+                    &mut fake,
+                    pair(&parent, &candidate),
+                    Phase::Staged,
+                    Event::Begin,
+                );
+                then(name, at, &mut fake, &parent, &candidate, ended);
+            }
+        }
+    }
+
+    /// Takes the recovery up until it ends, then says which generation the server is wholly in.
+    fn recovered(
+        name: &str,
+        at: usize,
+        fake: &mut Fake,
+        parent: &Generation,
+        candidate: &Generation,
+    ) -> Phase {
+        let phase = *fake.journal.last().unwrap();
+        let confirmed = fake.state.confirmed;
+        let phase = if phase.is_end() {
+            phase
+        } else {
+            recover(fake, pair(parent, candidate), phase, confirmed)
+                .unwrap()
+                .phase
+        };
+        let wanted = if phase == Phase::Done {
+            candidate
+        } else {
+            parent
+        };
+        if phase == Phase::Done {
+            fake.state.users = candidate.users.clone();
+        } else {
+            // A reboot or crash may leave a user that was made; it is the next deploy's to use, nothing runs as it.
+            fake.state.users.retain(|user| parent.users.contains(user));
+        }
+        fake.belongs_to(wanted).unwrap_or_else(|why| {
+            panic!(
+                "{name}, effect {at} ({}), {phase:?}: {why}",
+                fake.log[at - 1]
+            )
+        });
+        assert_eq!(
+            phase == Phase::Done,
+            fake.state.confirmed == Some(candidate.id()),
+            "{name}, effect {at}"
+        );
+        phase
+    }
+
+    #[test]
+    fn failing_at_any_effect_leaves_the_server_wholly_in_one_generation() {
+        at_every_effect(Mishap::Fail, |name, at, fake, parent, candidate, _| {
+            fake.restart_process();
+            recovered(name, at, fake, parent, candidate);
+        });
+    }
+
+    #[test]
+    fn crashing_at_any_effect_leaves_the_server_wholly_in_one_generation() {
+        at_every_effect(Mishap::Crash, |name, at, fake, parent, candidate, _| {
+            fake.restart_process();
+            recovered(name, at, fake, parent, candidate);
+        });
+    }
+
+    #[test]
+    fn a_reboot_at_any_effect_comes_up_in_the_confirmed_generation() {
+        at_every_effect(Mishap::Crash, |name, at, fake, parent, candidate, _| {
+            fake.reboot();
+            let confirmed = fake.state.confirmed;
+            recovered(name, at, fake, parent, candidate);
+            assert_eq!(
+                fake.state.confirmed, confirmed,
+                "{name}, effect {at}: recovery moved the boot pointer"
+            );
+        });
+    }
+
+    #[test]
+    fn a_deploy_of_what_runs_starts_and_reloads_nothing() {
+        let (_, _, candidate) = scenarios().remove(0);
+        let mut fake = server_running(&candidate, &candidate);
+        let before = fake.state.clone();
+        fake.log.clear();
+        run(
+            &mut fake,
+            pair(&candidate, &candidate),
+            Phase::Staged,
+            Event::Begin,
+        )
+        .unwrap();
+        for effect in [
+            "start",
+            "stop",
+            "restart",
+            "reload",
+            "reload_nginx",
+            "reload_systemd",
+            "give_port",
+        ] {
+            let count = fake.log.iter().filter(|name| *name == effect).count();
+            assert!(
+                count == 0 || effect == "stop",
+                "{effect} happened {count} times"
+            );
+        }
+        assert_eq!(fake.state, before);
+    }
+}

@@ -1,0 +1,77 @@
+//! nginx: the test of a configuration before it is switched to, and what is served now.
+//!
+//! The test runs the candidate's own nginx in the candidate's own file system, as a transient
+//! service of systemd. What is served is asked on a socket of Stead's own, never on the sites'.
+
+use crate::probe;
+use crate::run::{RunError, run};
+use std::path::Path;
+use std::time::Duration;
+use stead_model::{hash::Hash, layout};
+
+/// Tests the configuration of a staged generation with that generation's nginx.
+///
+/// `binds` are the unit's own, in the form of `BindReadOnlyPaths=`. The upstreams are the
+/// generation's defaults, so that no app has to run.
+///
+/// # Errors
+/// nginx's own words, when it refuses the configuration or cannot be run.
+pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), RunError> {
+    let folder = format!("{}/{generation}", layout::GENERATIONS);
+    let root = format!("--property=RootDirectory={}/{runtime}", layout::RUNTIMES);
+    let mut options = vec![
+        "--quiet".to_owned(),
+        "--pipe".to_owned(),
+        "--wait".to_owned(),
+        "--collect".to_owned(),
+        "--service-type=exec".to_owned(),
+        root,
+        "--property=MountAPIVFS=yes".to_owned(),
+        // The test opens log and temporary files where the service would: somewhere that is gone afterwards.
+        "--property=TemporaryFileSystem=/var/cache /var/log /run:mode=0755".to_owned(),
+    ];
+    options.extend(
+        binds
+            .iter()
+            .map(|bind| format!("--property=BindReadOnlyPaths={bind}")),
+    );
+    options.push(format!(
+        "--property=BindReadOnlyPaths={folder}/run/upstreams:{}",
+        layout::UPSTREAMS
+    ));
+    let configuration = format!("{folder}/nginx/nginx.conf");
+    let command = ["--", "/usr/sbin/nginx", "-t", "-q", "-c", &configuration];
+    let arguments: Vec<&str> = options.iter().map(String::as_str).chain(command).collect();
+    run("systemd-run", &arguments).map(drop)
+}
+
+/// What nginx says that it serves: the hash of its configuration and the epoch of its last reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The configuration.
+    pub configuration: Hash,
+    /// What the last reload was marked with; `boot` after a boot.
+    pub epoch: String,
+}
+
+/// Asks nginx what it serves; `None` when it does not answer (yet).
+pub fn served() -> Option<Served> {
+    let socket = format!("{}/nginx.sock", layout::SOCKETS);
+    let answer = probe::http_unix(
+        Path::new(&socket),
+        "stead",
+        "/configuration",
+        Duration::from_secs(2),
+    )
+    .ok()?;
+    let (configuration, epoch) = answer.body.trim().split_once(' ')?;
+    Some(Served {
+        configuration: configuration.parse().ok()?,
+        epoch: epoch.to_owned(),
+    })
+}
+
+/// The file that marks a reload, read by nginx with the upstreams.
+pub fn epoch_file(epoch: &str) -> String {
+    format!("map $hostname $stead_epoch {{ default \"{epoch}\"; }}\n")
+}

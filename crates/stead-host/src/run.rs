@@ -1,0 +1,91 @@
+//! Running a program of the server and keeping what it said.
+//!
+//! Promises that a failure names the command, its exit status and its own last words. Never uses a
+//! shell, and never passes on the caller's standard input.
+
+use std::process::{Command, Stdio};
+
+/// A program could not be run, or ended with failure.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not be started.
+    #[error("cannot run `{command}`")]
+    Start {
+        /// The command, for people.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended with a failure.
+    #[error("`{command}` failed ({status}): {output}")]
+    Failed {
+        /// The command, for people.
+        command: String,
+        /// Exit status or signal.
+        status: String,
+        /// The last lines of what it wrote, standard error first.
+        output: String,
+    },
+}
+
+/// Runs a program to its end and returns its standard output.
+///
+/// # Errors
+/// When it cannot be started or ends with anything but 0.
+pub fn run(program: &str, arguments: &[&str]) -> Result<String, RunError> {
+    let command = || [&[program], arguments].concat().join(" ");
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .map_err(|source| RunError::Start {
+            command: command(),
+            source,
+        })?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let words = if stderr.trim().is_empty() {
+        last_lines(&stdout, 20)
+    } else {
+        last_lines(&stderr, 20)
+    };
+    Err(RunError::Failed {
+        command: command(),
+        status: output.status.to_string(),
+        output: words,
+    })
+}
+
+/// The last `count` lines of a text, trimmed.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command_and_its_words() {
+        let error = run("sh", &["-c", "echo broken >&2; exit 3"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sh -c") && error.contains("broken") && error.contains('3'),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_program_is_told() {
+        assert!(matches!(
+            run("/nonexistent/program", &[]),
+            Err(RunError::Start { .. })
+        ));
+    }
+}

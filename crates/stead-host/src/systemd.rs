@@ -1,0 +1,262 @@
+//! systemd, by its own programs `systemctl(1)`, `systemd-run(1)` and `journalctl(1)`.
+//!
+//! Batches units into one call where the order is systemd's to decide. Never enables or edits a
+//! unit: units come from the generator.
+
+use crate::run::{RunError, run};
+use std::collections::BTreeMap;
+use stead_model::name::UnitName;
+
+/// What systemd says of a unit at one moment (`org.freedesktop.systemd1(5)`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitState {
+    /// `loaded`, `not-found`, `error`, …
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`, `deactivating`, …
+    pub active: String,
+    /// `running`, `exited`, `auto-restart`, …
+    pub sub: String,
+    /// How often systemd has restarted it by itself.
+    pub restarts: u32,
+    /// `success`, `exit-code`, `signal`, …
+    pub result: String,
+    /// Exit code or signal of the main process, as a number.
+    pub status: String,
+    /// Process id of the main process; 0 when there is none.
+    pub main_pid: u32,
+}
+
+impl UnitState {
+    /// Whether it runs, listens, or waits for its time.
+    pub fn is_active(&self) -> bool {
+        self.active == "active"
+    }
+
+    /// Whether nothing of it runs any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.active.as_str(), "inactive" | "failed" | "")
+    }
+}
+
+/// Makes systemd run its generators and read all units again.
+///
+/// # Errors
+/// When systemd refuses.
+pub fn reload() -> Result<(), RunError> {
+    run("systemctl", &["daemon-reload"]).map(drop)
+}
+
+fn on_units(verb: &[&str], units: &[&UnitName]) -> Result<(), RunError> {
+    if units.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
+    run("systemctl", &[verb, &names].concat()).map(drop)
+}
+
+/// Starts units and waits until each is up or has failed.
+///
+/// # Errors
+/// When one of them does not come up.
+pub fn start(units: &[&UnitName]) -> Result<(), RunError> {
+    on_units(&["start"], units)
+}
+
+/// Asks for units to be started, without waiting.
+///
+/// # Errors
+/// When systemd refuses the request.
+pub fn request_start(units: &[&UnitName]) -> Result<(), RunError> {
+    on_units(&["start", "--no-block"], units)
+}
+
+/// Stops units and waits until they are gone. A unit that does not exist counts as stopped.
+///
+/// # Errors
+/// When systemd refuses.
+pub fn stop(units: &[&UnitName]) -> Result<(), RunError> {
+    let known = known(units)?;
+    on_units(&["stop"], &known)
+}
+
+/// Asks for units to be stopped, without waiting: they drain by themselves.
+///
+/// # Errors
+/// When systemd refuses the request.
+pub fn request_stop(units: &[&UnitName]) -> Result<(), RunError> {
+    let known = known(units)?;
+    on_units(&["stop", "--no-block"], &known)
+}
+
+fn known<'a>(units: &[&'a UnitName]) -> Result<Vec<&'a UnitName>, RunError> {
+    let states = states(units)?;
+    let is_known = |unit: &&&UnitName| {
+        states
+            .get(**unit)
+            .is_some_and(|state| state.load == "loaded" || !state.is_gone())
+    };
+    Ok(units.iter().filter(is_known).copied().collect())
+}
+
+/// Restarts units and waits.
+///
+/// # Errors
+/// When one of them does not come up.
+pub fn restart(units: &[&UnitName]) -> Result<(), RunError> {
+    on_units(&["restart"], units)
+}
+
+/// Makes a unit's main process read its configuration again, by SIGHUP.
+///
+/// # Errors
+/// When the unit has no main process.
+pub fn hang_up(unit: &UnitName) -> Result<(), RunError> {
+    run(
+        "systemctl",
+        &["kill", "--signal=HUP", "--kill-whom=main", unit.as_str()],
+    )
+    .map(drop)
+}
+
+/// Forgets the failures of units, so that a start limit hit before does not stop the next start.
+///
+/// # Errors
+/// When systemd refuses; a unit that is not loaded is not an error.
+pub fn forget_failures(units: &[&UnitName]) -> Result<(), RunError> {
+    let failed: Vec<&UnitName> = {
+        let states = states(units)?;
+        units
+            .iter()
+            .filter(|unit| {
+                states
+                    .get(**unit)
+                    .is_some_and(|state| state.active == "failed")
+            })
+            .copied()
+            .collect()
+    };
+    on_units(&["reset-failed"], &failed)
+}
+
+/// The state of each unit, in one question.
+///
+/// # Errors
+/// When systemd does not answer.
+pub fn states(units: &[&UnitName]) -> Result<BTreeMap<UnitName, UnitState>, RunError> {
+    if units.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    const PROPERTIES: &str =
+        "--property=Id,LoadState,ActiveState,SubState,NRestarts,Result,ExecMainStatus,MainPID";
+    let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
+    let text = run(
+        "systemctl",
+        &[&["show", PROPERTIES], names.as_slice()].concat(),
+    )?;
+    Ok(parse_states(&text))
+}
+
+fn parse_states(text: &str) -> BTreeMap<UnitName, UnitState> {
+    let mut states = BTreeMap::new();
+    for block in text.split("\n\n") {
+        let mut state = UnitState::default();
+        let mut id = None;
+        for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
+            match key {
+                "Id" => id = value.parse::<UnitName>().ok(),
+                "LoadState" => state.load = value.to_owned(),
+                "ActiveState" => state.active = value.to_owned(),
+                "SubState" => state.sub = value.to_owned(),
+                "NRestarts" => state.restarts = value.parse().unwrap_or(0),
+                "Result" => state.result = value.to_owned(),
+                "ExecMainStatus" => state.status = value.to_owned(),
+                "MainPID" => state.main_pid = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        if let Some(id) = id {
+            states.insert(id, state);
+        }
+    }
+    states
+}
+
+/// The last lines that a unit wrote to the journal, oldest first, without times.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn last_words(unit: &UnitName, lines: usize) -> Result<String, RunError> {
+    let count = format!("--lines={lines}");
+    run(
+        "journalctl",
+        &[
+            "--no-pager",
+            "--quiet",
+            "--output=cat",
+            &count,
+            "--unit",
+            unit.as_str(),
+        ],
+    )
+}
+
+/// systemd's version number.
+///
+/// # Errors
+/// When `systemctl` is missing or says something else.
+pub fn version() -> Result<u32, RunError> {
+    let text = run("systemctl", &["--version"])?;
+    let number = text.split_whitespace().nth(1).unwrap_or_default();
+    Ok(number
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap_or(0))
+}
+
+/// Starts a command as a transient service that outlives the caller's session.
+///
+/// `after` is run by systemd when the service has ended, however it ended; `seconds` is the most
+/// that it may run before systemd ends it.
+///
+/// # Errors
+/// When systemd refuses, or a unit of that name still runs.
+pub fn start_transient(
+    unit: &UnitName,
+    command: &[&str],
+    after: &[&str],
+    seconds: u32,
+) -> Result<(), RunError> {
+    let unit = format!("--unit={unit}");
+    let limit = format!("--property=RuntimeMaxSec={seconds}");
+    let after = format!("--property=ExecStopPost={}", after.join(" "));
+    let options = [
+        unit.as_str(),
+        "--quiet",
+        "--collect",
+        "--no-block",
+        "--service-type=exec",
+        &limit,
+        &after,
+        "--property=KillMode=mixed",
+        "--property=OOMScoreAdjust=-500",
+        "--",
+    ];
+    run("systemd-run", &[&options, command].concat()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_read_block_by_block() {
+        let text = "Id=a.service\nLoadState=loaded\nActiveState=active\nSubState=running\nNRestarts=2\nResult=success\nMainPID=7\n\nId=b.socket\nLoadState=not-found\nActiveState=inactive\nSubState=dead\n";
+        let states = parse_states(text);
+        assert_eq!(states.len(), 2);
+        let a = &states[&"a.service".parse::<UnitName>().unwrap()];
+        assert!(a.is_active() && a.restarts == 2 && a.main_pid == 7);
+        assert!(states[&"b.socket".parse::<UnitName>().unwrap()].is_gone());
+    }
+}
