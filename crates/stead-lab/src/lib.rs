@@ -1,1 +1,37 @@
-//! To be written.
+//! Disposable local servers: a stock Debian with real systemd and real sshd, to rehearse on.
+//!
+//! A lab has its own network namespace and address, is limited to a droplet's memory and CPU from
+//! outside, and lives until `down`: a small process, the keeper, outlives the command that started
+//! it. Several labs run at once, with any state folders. What runs is looked up by process id *and*
+//! start time, so that no recycled id is ever believed or signalled.
+//!
+//! This crate never prints, reads no environment, sets no clock, and touches nothing of this machine
+//! but its own state and cache folders, one network link, and one control group for each lab.
+//!
+//! The keeper is the program of the caller: it hands the lab's folder to [`keeper::run`]. The
+//! example is such a program, and handy by itself:
+//!
+//! ```text
+//! cargo run -q -p stead-lab --example lab -- up demo --release trixie --forward 8080:80
+//! cargo run -q -p stead-lab --example lab -- list | exec demo CMD… | ssh demo | cut demo | boot demo | down demo
+//! ssh -F ~/.local/share/stead/labs/demo/ssh_config lab-demo
+//! ```
+
+mod base;
+mod command;
+mod container;
+mod error;
+pub mod forward;
+mod group;
+pub mod keeper;
+mod lab;
+mod labs;
+mod network;
+mod process;
+mod sources;
+mod specification;
+
+pub use error::Error;
+pub use lab::{Lab, Status, Summary};
+pub use labs::{Event, Labs};
+pub use specification::{Engine, Forward, Release, Specification};
