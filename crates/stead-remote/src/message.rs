@@ -23,7 +23,7 @@ pub const PROTOCOL: u32 = 1;
 pub struct Hello {
     /// [`PROTOCOL`] of the agent. Its name and type stay the same in every version.
     pub protocol: u32,
-    /// BLAKE3 of the agent's own file, which it has read (`agent::own_hash`).
+    /// BLAKE3 of the agent's own file, which it has read ([`crate::agent::own_hash`]).
     pub agent: Hash,
     /// What it knows about the machine.
     pub machine: Machine,
@@ -35,8 +35,6 @@ pub struct Hello {
     pub running: Option<Running>,
     /// Generations that are on the server, newest first.
     pub generations: Vec<Hash>,
-    /// Trees of the active generation (empty without one): what a transfer may refer to.
-    pub trees: Vec<Hash>,
 }
 
 /// What the agent knows about its machine. Never part of a plan.
@@ -195,34 +193,55 @@ impl Default for Settings {
 pub struct Offer {
     /// The generation's id.
     pub generation: Hash,
-    /// The trees that are described in the stream, in the order of their descriptions; the generation's
-    /// other trees are on the server.
-    pub trees: Vec<Hash>,
-    /// What the stream of descriptions is compressed against.
-    pub basis: Vec<Basis>,
+    /// A generation that both sides have, with its trees: what descriptions are compressed against.
+    pub base: Option<Hash>,
     /// Bytes of the descriptions together, uncompressed.
     pub size: u64,
     /// Objects that come unasked right after the descriptions, by their place among all objects of the
-    /// generation (see `transfer::objects`).
+    /// generation (`transfer::objects`).
     pub eager: Ranges,
-    /// What the stream of eager objects is compressed against: objects that the server has.
-    pub eager_basis: Vec<stead_model::tree::Object>,
-}
-
-/// A description that both sides have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Basis {
-    /// A generation's.
-    Generation(Hash),
-    /// A tree's.
-    Tree(Hash),
+    /// What the stream of eager objects is compressed against, by their place among all objects of the base.
+    pub eager_basis: Ranges,
 }
 
 /// Places in a list that both sides know, as ranges: `(first, how many)`, rising, not touching.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ranges(pub Vec<(u32, u32)>);
+
+impl Ranges {
+    /// The ranges of these places, which rise.
+    pub fn of(places: impl IntoIterator<Item = u32>) -> Self {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for place in places {
+            match ranges.last_mut() {
+                Some((first, count)) if *first + *count == place => *count += 1,
+                _ => ranges.push((place, 1)),
+            }
+        }
+        Self(ranges)
+    }
+
+    /// The places, in a list of `length`; `None`: the ranges do not fit it, or do not rise.
+    pub fn places(&self, length: usize) -> Option<Vec<u32>> {
+        let mut places = Vec::new();
+        let mut free = 0_u64;
+        for &(first, count) in &self.0 {
+            let end = u64::from(first) + u64::from(count);
+            if count == 0 || u64::from(first) < free || end > length as u64 {
+                return None;
+            }
+            places.extend(first..first + count);
+            free = end + 1;
+        }
+        Some(places)
+    }
+
+    /// Whether there is no place.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,20 +253,15 @@ pub struct Ranges(pub Vec<(u32, u32)>);
 pub enum Reply {
     /// What happens meanwhile. Never the last word.
     Event(Event),
-    /// In a transfer: what the server lacks. Never the last word.
+    /// In a transfer: what the server lacks. Never the last word. If there is something in `chunked`, a
+    /// data stream follows with the chunks of what the server has in their place.
     Need {
         /// Objects, by their place among all objects of the generation.
         objects: Ranges,
-        /// Those of them that replace a file of at least `transfer::CHUNKED_FROM` bytes which the
-        /// server has: the client tells their chunks first.
+        /// Those of them that replace a large file, and come as what differs from it.
         chunked: Ranges,
         /// Packages, in the order in which they are to come.
         packages: Vec<Sha256>,
-    },
-    /// In a transfer: chunks that the server lacks, by their place among all that were told. Never the last word.
-    NeedChunks {
-        /// The places.
-        chunks: Ranges,
     },
     /// The generation is on the server, complete and durable. Final.
     Staged {
@@ -295,7 +309,7 @@ impl Reply {
     pub fn is_final(&self) -> bool {
         !matches!(
             self,
-            Reply::Event(_) | Reply::Need { .. } | Reply::NeedChunks { .. }
+            Reply::Event(_) | Reply::Need { .. }
         )
     }
 }
@@ -536,4 +550,26 @@ pub enum Failure {
     Unfit,
     /// Anything else: reading, writing, running something.
     Server,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ranges_that_do_not_fit_or_rise_are_refused() {
+        for ranges in [vec![(0, 0)], vec![(9, 2)], vec![(u32::MAX, u32::MAX)], vec![(3, 1), (2, 1)], vec![(1, 1), (2, 1)]] {
+            assert_eq!(Ranges(ranges.clone()).places(10), None, "{ranges:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_read_back_as_the_places_that_they_were_made_of(places in proptest::collection::btree_set(0_u32..60, 0..40)) {
+            let back = Ranges::of(places.iter().copied()).places(60).map(BTreeSet::from_iter);
+            prop_assert_eq!(back, Some(places));
+        }
+    }
 }
