@@ -17,6 +17,8 @@ pub const PACKAGES: &str = "/var/lib/stead/packages";
 pub const DESCRIPTIONS: &str = "/var/lib/stead/descriptions";
 /// Realised generations by id: `generations/<hash>/`, with `generation.json` beside its files.
 pub const GENERATIONS: &str = "/var/lib/stead/generations";
+/// What is being written and has no name yet: `temporary/<random>/`, one folder a process.
+pub const TEMPORARY: &str = "/var/lib/stead/temporary";
 /// The confirmed generation: a symbolic link into [`GENERATIONS`], moved only by confirmation.
 pub const CONFIRMED: &str = "/var/lib/stead/confirmed";
 /// What runs now: a symbolic link into [`GENERATIONS`], gone with every reboot.

@@ -1,0 +1,183 @@
+//! Trees and runtimes, from their descriptions to folders.
+//!
+//! Files are hard links to objects, made in a temporary folder that gets its name when it is whole.
+//! Everything is the server's root's and read-only. A folder that has its name and its description is
+//! never touched again; nothing is synchronised here, see [`Store::publish`].
+
+use crate::audit::Audit;
+use crate::description;
+use crate::disk::{self, at};
+use crate::object;
+use crate::resolve::{self, Absolute};
+use crate::stamp;
+use crate::store::Store;
+use crate::temporary::Folder;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::path::RelativePath;
+use stead_model::tree::{Entry, Object, Tree};
+
+pub use crate::resolve::Flaw;
+
+/// What is realised. (A generation is published instead.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// An input or a release: `trees/<id>`, the id being the tree's own. Absolute links are refused.
+    Tree,
+    /// A runtime: `runtimes/<id>`, the id being the recipe's. Some service's root, so absolute links stay in it.
+    Runtime,
+}
+
+/// Something was not realised; nothing has its name.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The description is another tree's.
+    #[error("the description has the id {found}, not {id}")]
+    Identity {
+        /// What was asked for.
+        id: Hash,
+        /// What the description is.
+        found: Hash,
+    },
+    /// The tree is not one that may be realised.
+    #[error(transparent)]
+    Flawed(#[from] Flaw),
+    /// An object is not in the store.
+    #[error("the object {} of `{path}` is not in the store", object.hash)]
+    Missing {
+        /// Where it belongs.
+        path: RelativePath,
+        /// The object.
+        object: Object,
+    },
+    /// Its description cannot be kept.
+    #[error(transparent)]
+    Description(#[from] description::Error),
+    /// The file system refused.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+}
+
+impl Kind {
+    fn absolute(self) -> Absolute {
+        match self {
+            Kind::Tree => Absolute::Out,
+            Kind::Runtime => Absolute::Within,
+        }
+    }
+
+    /// The folder that holds all of this kind.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Kind::Tree => layout::TREES,
+            Kind::Runtime => layout::RUNTIMES,
+        }
+    }
+}
+
+impl Store {
+    /// Where a tree or runtime is, or would be.
+    pub fn realised_path(&self, kind: Kind, id: &Hash) -> PathBuf {
+        self.place(kind.folder()).join(id.to_string())
+    }
+
+    /// Whether it is here, whole.
+    pub fn is_realised(&self, kind: Kind, id: &Hash) -> bool {
+        // The description goes first when it is removed, and comes first when it is made.
+        self.description_path(kind, id).is_file() && self.realised_path(kind, id).is_dir()
+    }
+
+    /// Makes the folder of a tree or runtime from its description and the objects, and keeps the
+    /// description; tells where it is. Does nothing when it is there. Survives a power cut only once
+    /// a generation is published.
+    ///
+    /// # Errors
+    /// When the tree is not the one asked for or leads out of itself, an object is missing, or the
+    /// file system refuses; then nothing has the name.
+    pub fn realise(&self, kind: Kind, id: &Hash, tree: &Tree) -> Result<PathBuf, Error> {
+        if kind == Kind::Tree && tree.id() != *id {
+            return Err(Error::Identity { id: *id, found: tree.id() });
+        }
+        let target = self.realised_path(kind, id);
+        if self.is_realised(kind, id) {
+            return Ok(target);
+        }
+        self.unsynced.set()?;
+        if target.is_dir() {
+            // A whole folder that lost its description keeps its place: it may be in use.
+            if Audit::new(self).finds_sound(&target, tree, id) {
+                self.write_description(&self.description_path(kind, id), tree)?;
+                return Ok(target);
+            }
+            disk::remove(&target)?;
+        }
+        let made = self.make(tree, kind.absolute(), id)?;
+        self.seal(made.path(), id)?;
+        self.write_description(&self.description_path(kind, id), tree)?;
+        made.persist(&target)?;
+        Ok(target)
+    }
+
+    /// Makes a tree in a temporary folder. All but the folder itself is as it stays.
+    pub(crate) fn make(&self, tree: &Tree, absolute: Absolute, id: &Hash) -> Result<Folder, Error> {
+        let folders = resolve::folders(tree, absolute)?;
+        let made = self.temporary.folder()?;
+        let (root, objects) = (disk::open_folder(made.path())?, disk::open_folder(&self.place(layout::OBJECTS))?);
+        let inside = |path: &RelativePath| made.path().join(path);
+        for path in &folders {
+            rustix::fs::mkdirat(&root, path.as_str(), Mode::from_raw_mode(0o755))
+                .map_err(|error| at("make", &inside(path))(error))?;
+        }
+        for (path, entry) in &tree.entries {
+            match entry {
+                Entry::Folder => {}
+                Entry::Link(target) => rustix::fs::symlinkat(target.as_str(), &root, path.as_str())
+                    .map_err(|error| at("make the link", &inside(path))(error))?,
+                Entry::File(object) => {
+                    let linked = rustix::fs::linkat(
+                        &objects,
+                        object::relative_path(*object),
+                        &root,
+                        path.as_str(),
+                        AtFlags::empty(),
+                    );
+                    match linked {
+                        Ok(()) => {}
+                        Err(Errno::NOENT) => return Err(Error::Missing { path: path.clone(), object: *object }),
+                        Err(Errno::MLINK) => {
+                            self.copy_object(*object, &root, path).map_err(|error| at("write", &inside(path))(error))?
+                        }
+                        Err(error) => return Err(at("make", &inside(path))(error).into()),
+                    }
+                }
+            }
+        }
+        for path in folders.iter().rev() {
+            settle(&root, path.as_str(), id).map_err(|error| at("set the mode and time of", &inside(path))(error))?;
+        }
+        Ok(made)
+    }
+
+    /// Gives the folder itself its mode and time, the last thing before its name.
+    pub(crate) fn seal(&self, folder: &Path, id: &Hash) -> Result<(), disk::Error> {
+        settle(rustix::fs::CWD, folder, id).map_err(at("set the mode and time of", folder))
+    }
+
+    /// The way out when an object has as many links as the file system allows (65,000 on ext4).
+    fn copy_object(&self, object: Object, root: &File, path: &RelativePath) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut copy = File::from(rustix::fs::openat(root, path.as_str(), flags, Mode::from_raw_mode(0o600))?);
+        io::copy(&mut self.open_object(object)?, &mut copy)?;
+        Ok(object::settle(&copy, object)?)
+    }
+}
+
+fn settle(base: impl rustix::fd::AsFd, path: impl rustix::path::Arg + Copy, id: &Hash) -> Result<(), Errno> {
+    rustix::fs::chmodat(&base, path, Mode::from_raw_mode(0o555), AtFlags::empty())?;
+    rustix::fs::utimensat(&base, path, &stamp::timestamps(id), AtFlags::empty())
+}
