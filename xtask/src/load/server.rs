@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// What happens to a connection after an answer.
@@ -14,10 +14,9 @@ pub(super) enum Then {
     Close,
 }
 
-/// One request: its path, its number on the server, and where to write the answer.
+/// One request: its path, and where to write the answer.
 pub(super) struct Asked<'a> {
     pub(super) path: &'a str,
-    pub(super) number: u64,
     pub(super) stream: &'a mut TcpStream,
 }
 
@@ -39,14 +38,14 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let over = Arc::new(AtomicBool::new(false));
-        let (ended, count, handler) = (Arc::clone(&over), Arc::new(AtomicU64::new(0)), Arc::new(handler));
+        let (ended, handler) = (Arc::clone(&over), Arc::new(handler));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (Ok(stream), handler, count) = (stream, Arc::clone(&handler), Arc::clone(&count)) else { continue };
-                thread::spawn(move || serve(stream, &*handler, &count));
+                let (Ok(stream), handler) = (stream, Arc::clone(&handler)) else { continue };
+                thread::spawn(move || serve(stream, &*handler));
             }
         });
         Self { address, over }
@@ -60,7 +59,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut stream: TcpStream, handler: &dyn Fn(Asked<'_>) -> Then, count: &AtomicU64) {
+fn serve(mut stream: TcpStream, handler: &dyn Fn(Asked<'_>) -> Then) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
         let mut first = String::new();
@@ -72,8 +71,7 @@ fn serve(mut stream: TcpStream, handler: &dyn Fn(Asked<'_>) -> Then, count: &Ato
             line.clear();
         }
         let path = first.split(' ').nth(1).unwrap_or_default();
-        let number = count.fetch_add(1, Ordering::Relaxed);
-        if handler(Asked { path, number, stream: &mut stream }) == Then::Close {
+        if handler(Asked { path, stream: &mut stream }) == Then::Close {
             return;
         }
     }
