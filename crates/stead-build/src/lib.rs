@@ -5,9 +5,11 @@
 //! packages and command give a release that is kept and found again, without building. Never
 //! changes the sources, and needs no root (bubblewrap's user namespaces do it).
 //!
-//! Reading order: [`builder`] (what is done), `sandbox` (how it is shut in).
+//! Reading order: [`builder`] (what is done), `sandbox` (how it is shut in), [`runtime`] (the
+//! pinned packages as a folder of this machine).
 
 pub mod builder;
 mod output;
+pub mod runtime;
 mod sandbox;
 mod source;

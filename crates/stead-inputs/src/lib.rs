@@ -7,8 +7,9 @@
 //!
 //! Reading order: [`url`] (what an input is called), [`folder`] and [`links`] (a folder becomes a
 //! tree), [`lockfile`] (the file), [`fit`] (does it fit?), [`update`] (move the pins), [`moved`]
-//! (what moved).
+//! (what moved), [`debian`] (the package archives behind `update`).
 
+pub mod debian;
 pub mod fit;
 pub mod folder;
 pub mod links;

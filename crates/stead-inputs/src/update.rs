@@ -12,6 +12,9 @@ use stead_model::name::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// The architecture whose indexes are read for an input that no runtime comes from yet.
+const ARCHITECTURE: &str = "amd64";
+
 /// An input, as declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
@@ -58,8 +61,12 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Reads Debian archives: `stead-debian` behind [`crate::debian`], or a fake in tests.
 pub trait DebianResolver {
-    /// The signed indexes of the input as they are now, verified.
-    fn suites(&mut self, input: DebianInput<'_>) -> Result<BTreeMap<String, LockedSuite>, Failure>;
+    /// The signed indexes of the input as they are now, verified, read for these architectures (at least one).
+    fn suites(
+        &mut self,
+        input: DebianInput<'_>,
+        architectures: &BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, LockedSuite>, Failure>;
 
     /// The packages of a runtime, from the very indexes that [`DebianResolver::suites`] told. In any order.
     fn resolve(&mut self, input: DebianInput<'_>, key: &RuntimeKey) -> Result<Vec<LockedPackage>, Failure>;
@@ -146,7 +153,7 @@ fn input(
     let url = declared.url.to_string();
     let Some(folder) = declared.url.folder(request.root) else {
         events(Event::Indexes(name.clone()));
-        return Ok(LockedInput::Debian { url, suites: suites(archive(name, declared)?, debian)? });
+        return Ok(LockedInput::Debian { url, suites: suites(request, archive(name, declared)?, debian)? });
     };
     events(Event::Folder(name.clone()));
     let index = request.indexes.map(|indexes| folder::index_file(indexes, &folder));
@@ -174,7 +181,7 @@ fn refresh(
     match lock.inputs.get_mut(name) {
         Some(LockedInput::Debian { url, suites: pinned }) if *url == declared => {
             events(Event::Indexes(name.clone()));
-            *pinned = suites(archive, debian)?;
+            *pinned = suites(request, archive, debian)?;
         }
         Some(LockedInput::Debian { url, .. } | LockedInput::Path { url, .. }) => {
             let pinned = url.clone();
@@ -203,8 +210,17 @@ fn runtime(
     })
 }
 
-fn suites(archive: DebianInput<'_>, debian: &mut dyn DebianResolver) -> Result<BTreeMap<String, LockedSuite>, Error> {
-    debian.suites(archive).map_err(|source| Error::Indexes { name: archive.name.clone(), source })
+fn suites(
+    request: Request<'_>,
+    archive: DebianInput<'_>,
+    debian: &mut dyn DebianResolver,
+) -> Result<BTreeMap<String, LockedSuite>, Error> {
+    let own = request.runtimes.iter().filter(|key| key.debian == *archive.name);
+    let mut architectures: BTreeSet<&str> = own.map(|key| key.architecture.as_str()).collect();
+    if architectures.is_empty() {
+        architectures.insert(ARCHITECTURE);
+    }
+    debian.suites(archive, &architectures).map_err(|source| Error::Indexes { name: archive.name.clone(), source })
 }
 
 fn archive<'a>(name: &'a Name, declared: &'a Declared) -> Result<DebianInput<'a>, Error> {

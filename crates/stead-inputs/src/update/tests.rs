@@ -14,8 +14,9 @@ struct Restless {
 }
 
 impl DebianResolver for Restless {
-    fn suites(&mut self, input: DebianInput<'_>) -> Result<BTreeMap<String, LockedSuite>, Failure> {
+    fn suites(&mut self, input: DebianInput<'_>, architectures: &BTreeSet<&str>) -> Result<BTreeMap<String, LockedSuite>, Failure> {
         self.looks += 1;
+        assert_eq!(architectures.iter().copied().collect::<Vec<_>>(), ["amd64"]);
         self.log.push(format!("suites {}", input.release));
         let suite = LockedSuite { date: format!("look {}", self.looks), sha256: Sha256::of(&[0]) };
         Ok([(input.release.to_owned(), suite)].into())
