@@ -82,7 +82,7 @@ defmodule BillTracker.Connection do
   end
 
   defp request(socket, request) do
-    with {:abs_path, target} <- request.target,
+    with {:ok, target} <- target(request.target),
          :ok <- skip_body(socket, request.headers) do
       uri = URI.parse(target)
 
@@ -92,9 +92,13 @@ defmodule BillTracker.Connection do
       end
     else
       {:error, status} -> answer(socket, request, Routes.plain(status), :close)
-      _other_target -> answer(socket, request, Routes.plain(400), :close)
     end
   end
+
+  # RFC 9112, section 3.2: a server accepts the absolute form too.
+  defp target({:abs_path, path}), do: {:ok, path}
+  defp target({:absoluteURI, _scheme, _host, _port, path}), do: {:ok, path}
+  defp target(_other), do: {:error, 400}
 
   defp upgrade(socket, request) do
     case WebSocket.handshake(request, BillTracker.host()) do
