@@ -89,11 +89,14 @@ pub(crate) fn boot(folder: &Path, specification: &Specification, link: &Link) ->
     // The namespace is the lab's own: its sysctls may be written (systemd-nspawn's ENVIRONMENT.md).
     command.env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
     match specification.release {
+        // systemd before 256 knows every layout of control groups.
         Release::Bookworm => {}
         // systemd 256 and later refuse control groups v1 without this (its NEWS).
         Release::Trixie => {
             command.arg("--setenv=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1");
         }
     }
+    // For the first process: tell on the console what starts and what fails.
+    command.args(["--", "--show-status=yes"]);
     command
 }

@@ -7,8 +7,8 @@
 use crate::error::{Error, io_error};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{fs, io};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 /// The control groups of a lab, one in each hierarchy that matters.
 #[derive(Debug)]
@@ -30,9 +30,11 @@ impl Groups {
         let mut parents: Vec<PathBuf> = parents.collect();
         parents.dedup(); // Several controllers may be mounted together.
         let mut groups = Self { name: name.to_owned(), homes: parents.clone(), parents, unlimited: Vec::new() };
+        remove(&groups.paths());
         for group in groups.paths() {
-            remove(&group);
-            if let Err(error) = fs::create_dir(&group) {
+            if let Err(error) = fs::create_dir(&group)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
                 groups.unlimited.push(format!("no control group {}: {error}", group.display()));
             }
         }
@@ -60,12 +62,13 @@ impl Groups {
 
     /// Removes the groups below the lab's own: those that its last boot made.
     pub(crate) fn empty(&self) {
-        self.paths().iter().for_each(|group| remove_below(group));
+        // What stays is used again.
+        self.paths().iter().for_each(|group| drop(remove_below(group)));
     }
 
     /// Removes the groups.
     pub(crate) fn remove(&self) {
-        self.paths().iter().for_each(|group| remove(group));
+        remove(&self.paths());
     }
 
     /// In v2 a group with processes cannot limit the groups below it (`cgroups(7)`, "no internal
@@ -125,19 +128,29 @@ pub(crate) fn cpu_time(groups: &[PathBuf]) -> Option<Duration> {
     Some(Duration::from_micros(microseconds.parse().ok()?))
 }
 
-/// Removes a lab's group with everything below it. Nothing may run in it any more.
-pub(crate) fn remove(group: &Path) {
-    remove_below(group);
-    // A group that is gone, or still dying, is found and removed by the next boot.
-    let _ = fs::remove_dir(group);
-}
-
-fn remove_below(group: &Path) {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove(&entry.path());
+/// Removes a lab's groups with everything below them, once their last processes are gone: killed
+/// ones take a moment to leave. What does not become empty in time stays, and the next lab uses it.
+pub(crate) fn remove(groups: &[PathBuf]) {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    for group in groups {
+        while remove_below(group)
+            .and_then(|()| fs::remove_dir(group))
+            .is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline)
+        {
+            thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn remove_below(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_below(&entry.path())?;
+            fs::remove_dir(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn join(group: &Path) -> Result<(), Error> {

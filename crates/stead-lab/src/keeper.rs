@@ -39,6 +39,13 @@ pub(crate) struct Running {
     pub(crate) released: bool,
 }
 
+impl Running {
+    /// Its network link.
+    pub(crate) fn link(&self) -> Link {
+        Link::existing(self.link, self.keeper.pid)
+    }
+}
+
 /// Keeps the lab in this folder up until it is off. To be called by a process of its own, whose
 /// standard error is the lab's log; returns when there is nothing to keep any more.
 pub fn run(folder: &Path) -> Result<(), Error> {
@@ -57,10 +64,11 @@ pub fn run(folder: &Path) -> Result<(), Error> {
         thread::spawn(move || forward::run(&listener, to));
     }
     let kept = keep(folder, &specification, &link);
-    link.release();
+    // Told before it is done: a keeper killed in between leaks a link, but nobody removes another lab's.
     if let Ok(running) = load::<Running>(&state) {
         save(&state, &Running { released: true, ..running })?;
     }
+    link.release();
     kept
 }
 

@@ -5,9 +5,8 @@
 use crate::command::{require, tail};
 use crate::error::{Error, io_error};
 use crate::group;
-use crate::keeper::{Running, load};
+use crate::keeper::{Running, load, save};
 use crate::labs::{Event, Program, require_root};
-use crate::network::Link;
 use crate::specification::{Forward, Release, Specification};
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -89,7 +88,7 @@ impl Lab {
 
     /// Its address, while it runs. The same after a reboot; usually the same after a cut and a boot.
     pub fn address(&self) -> Option<IpAddr> {
-        self.running().map(|running| Link::existing(running.link).lab().into())
+        self.running().map(|running| running.link().lab().into())
     }
 
     /// `ssh -F` this file to [`Lab::ssh_host`] works without any question; as root.
@@ -119,7 +118,7 @@ impl Lab {
             name: self.name().clone(),
             release: self.specification.release,
             status: if running.is_some() { Status::Running } else { Status::Stopped },
-            address: running.as_ref().map(|running| Link::existing(running.link).lab().into()),
+            address: running.as_ref().map(|running| running.link().lab().into()),
             ssh_config: self.ssh_config(),
             cpus: self.specification.cpus,
             memory_mib: self.specification.memory_mib,
@@ -220,7 +219,7 @@ impl Lab {
         ] {
             require(program, package)?;
         }
-        self.clean_up();
+        self.clean_up()?;
         let began = Instant::now();
         events(Event::Booting);
         let log = self.folder.join("keeper.log");
@@ -265,23 +264,30 @@ impl Lab {
         if running.keeper.wait(Duration::from_secs(10)).is_err() {
             running.keeper.kill(Duration::from_secs(10)).map_err(describe())?;
         }
-        self.clean_up();
+        self.clean_up()
+    }
+
+    /// Removes what a keeper left that was killed itself: the container (systemd-nspawn dies with its
+    /// keeper, what it started does not), the groups, and the link, which is ours as long as it is held.
+    pub(crate) fn clean_up(&self) -> Result<(), Error> {
+        let state = self.folder.join("running.json");
+        if let Ok(left) = load::<Running>(&state)
+            && !left.released
+            && !left.keeper.is_running()
+        {
+            // Told before it is done, as the keeper does: never given back twice.
+            save(&state, &Running { released: true, ..left.clone() })?;
+            if left.keeper.is_of_this_boot() {
+                left.init.kill(Duration::from_secs(10)).map_err(io_error("stop", &self.folder))?;
+                group::remove(&left.groups);
+                left.link().release();
+            }
+        }
         Ok(())
     }
 
-    /// Removes what a keeper left that was killed itself: it still holds its link, so it is ours.
-    pub(crate) fn clean_up(&self) {
-        if let Ok(left) = load::<Running>(&self.folder.join("running.json"))
-            && !left.released
-            && !left.keeper.is_running()
-            && left.keeper.is_of_this_boot()
-        {
-            Link::existing(left.link).release();
-            left.groups.iter().for_each(|group| group::remove(group));
-        }
-    }
-
-    /// What runs, checked.
+    /// What runs, checked. A container without its keeper does not count: nobody forwards to it or
+    /// would notice its end.
     pub(crate) fn running(&self) -> Option<Running> {
         let running: Running = load(&self.folder.join("running.json")).ok()?;
         (running.keeper.is_running() && running.init.is_running()).then_some(running)

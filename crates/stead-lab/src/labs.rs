@@ -117,7 +117,7 @@ impl Labs {
         if let Some(running) = lab.running() {
             lab.stop(&running)?;
         }
-        lab.clean_up();
+        lab.clean_up()?;
         let removed = self.scratch(name, "removed")?;
         fs::rename(lab.folder(), &removed).map_err(io_error("remove", lab.folder()))?;
         fs::remove_dir_all(&removed).map_err(io_error("remove", &removed))

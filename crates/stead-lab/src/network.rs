@@ -8,25 +8,29 @@ use crate::error::Error;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// One cable; its index decides names and addresses.
+/// One cable; its index decides the link's name and the addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     index: u16,
+    /// The process id of the keeper that holds it. Part of the namespace's name, because the link
+    /// goes first when it is given back: the namespace must not be the next holder's then.
+    keeper: i32,
 }
 
 /// 10.213.0.0/16 has room for so many /30.
 const LINKS: u16 = 16384;
 
 impl Link {
-    /// The cable with this index, claimed by somebody earlier.
-    pub(crate) fn existing(index: u16) -> Self {
-        Self { index }
+    /// The cable that this keeper claimed.
+    pub(crate) fn existing(index: u16, keeper: i32) -> Self {
+        Self { index, keeper }
     }
 
-    /// Claims a free cable, the preferred one if it is free.
+    /// Claims a free cable for this process, the preferred one if it is free.
     pub(crate) fn claim(preferred: Option<u16>) -> Result<Self, Error> {
+        let keeper = rustix::process::getpid().as_raw_nonzero().get();
         for index in preferred.into_iter().chain(0..LINKS) {
-            let link = Self { index };
+            let link = Self { index, keeper };
             match link.take() {
                 Ok(()) => return Ok(link),
                 Err(Error::Command { stderr, .. }) if stderr.contains("File exists") => {}
@@ -87,7 +91,7 @@ impl Link {
     }
 
     fn namespace(&self) -> String {
-        format!("stead-lab-{}", self.index)
+        format!("stead-lab-{}-{}", self.index, self.keeper)
     }
 
     fn here(&self) -> String {
@@ -110,8 +114,8 @@ mod tests {
 
     #[test]
     fn links_have_a_network_each() {
-        assert_eq!(Link::existing(0).lab(), Ipv4Addr::new(10, 213, 0, 2));
-        assert_eq!(Link::existing(64).host(), Ipv4Addr::new(10, 213, 1, 1));
-        assert_eq!(Link::existing(LINKS - 1).lab(), Ipv4Addr::new(10, 213, 255, 254));
+        assert_eq!(Link::existing(0, 1).lab(), Ipv4Addr::new(10, 213, 0, 2));
+        assert_eq!(Link::existing(64, 1).host(), Ipv4Addr::new(10, 213, 1, 1));
+        assert_eq!(Link::existing(LINKS - 1, 1).lab(), Ipv4Addr::new(10, 213, 255, 254));
     }
 }
