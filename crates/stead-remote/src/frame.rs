@@ -211,6 +211,11 @@ impl<W: Write> Writer<W> {
         self.frame(Kind::Message, &payload)
     }
 
+    /// Writes bytes as they are: for what comes before the first frame.
+    pub(crate) fn unframed(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write_all(bytes).map_err(Error::Write)
+    }
+
     /// Begins a data stream; [`Sink::finish`] ends it.
     pub fn stream(&mut self) -> Sink<'_, W> {
         Sink { writer: self, buffer: Vec::with_capacity(SINK_BUFFER) }

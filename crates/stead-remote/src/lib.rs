@@ -4,13 +4,16 @@
 //! Both halves of the protocol are here; neither changes what runs on the server, prints, or reads
 //! the environment.
 //!
-//! Reading order: [`message`] (the words), [`frame`] (how they travel), `session` (how the
-//! conversation begins), `transfer` (how a generation gets there).
+//! Reading order: [`message`] (the words), [`frame`] (how they travel), [`session`] (how the
+//! conversation begins), [`transfer`] (how a generation gets there).
 
 pub mod agent;
 pub mod bootstrap;
+pub mod cache;
 pub mod counted;
 pub mod destination;
 pub mod frame;
 pub mod message;
+pub mod session;
+pub mod transfer;
 pub mod trouble;
