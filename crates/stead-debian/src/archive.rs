@@ -12,7 +12,7 @@ use crate::mirror::Archive;
 use crate::release::{self, Release};
 use crate::reporter::Reporter;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use stead_model::hash::{Hash, Sha256};
@@ -141,21 +141,27 @@ impl Fetcher<'_> {
         };
         let conditions =
             Conditions { offset: 0, etag: validators.etag.as_deref(), modified: validators.modified.as_deref() };
-        let answer = self
-            .retrying(suite, || self.client.get(&url, conditions))
-            .map_err(|source| Error::Release { suite: suite.to_owned(), source })?;
-        let validators = Validators { etag: answer.etag.clone(), modified: answer.modified.clone() };
-        if let (304, Some(cached)) = (answer.status, cached.as_ref()) {
-            return Ok(Signed { bytes: cached.bytes.clone(), release: cached.release.clone() });
-        }
-        let bytes =
-            answer.bytes(LARGEST_RELEASE).map_err(|source| Error::Release { suite: suite.to_owned(), source })?;
+        let ask = || {
+            let answer = self.client.get(&url, conditions)?;
+            let validators = Validators { etag: answer.etag.clone(), modified: answer.modified.clone() };
+            Ok((answer.status, validators, answer.bytes(LARGEST_RELEASE)?))
+        };
+        let (status, validators, bytes) =
+            self.retrying(suite, ask).map_err(|source| Error::Release { suite: suite.to_owned(), source })?;
         self.reporter.advanced(suite, bytes.len() as u64);
+        let cached = match cached {
+            Some(cached) if status == 304 => return Ok(cached),
+            cached => cached,
+        };
         let fresh = self.believe(suite, &url, bytes)?;
         match cached {
             Some(cached) if cached.release.made > fresh.release.made => return Ok(cached),
             Some(cached) if cached.bytes == fresh.bytes => {}
-            _ => write(&file, &fresh.bytes)?,
+            Some(cached) => {
+                write(&file, &fresh.bytes)?;
+                forget(folder, &cached.release, &fresh.release);
+            }
+            None => write(&file, &fresh.bytes)?,
         }
         write(&notes, &serde_json::to_vec(&validators).expect("two optional strings serialise"))?;
         Ok(fresh)
@@ -226,6 +232,14 @@ impl Fetcher<'_> {
                 result => return result,
             }
         }
+    }
+}
+
+/// Removes what only the older index referred to. What cannot be removed merely takes room.
+fn forget(folder: &Path, older: &Release, newer: &Release) {
+    let kept: BTreeSet<Sha256> = newer.package_indexes().collect();
+    for sha256 in older.package_indexes().filter(|sha256| !kept.contains(sha256)) {
+        drop(std::fs::remove_file(folder.join(format!("{sha256}.{REDUCED}"))));
     }
 }
 

@@ -12,7 +12,7 @@ use stead_model::hash::Sha256;
 const TOLERANCE: i64 = 24 * 3600;
 
 /// What is believed about a suite.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Release {
     /// `Date`, as it is written.
     pub(crate) date: String,
@@ -64,6 +64,12 @@ impl Release {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The package index of every architecture.
+    pub(crate) fn package_indexes(&self) -> impl Iterator<Item = Sha256> + '_ {
+        let indexes = self.files.iter().filter(|(path, _)| path.ends_with("/Packages.xz"));
+        indexes.map(|(_, (sha256, _))| *sha256)
     }
 
     /// Hash and size of a file, by its path below the suite's folder.

@@ -3,9 +3,8 @@
 //! Indexes and packages are kept below `target/tmp` between runs. Programs of a runtime are run
 //! below `chroot`, in a mount namespace of their own.
 
-mod common;
-
-use common::{Folder, realise};
+use crate::folder::Folder;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +18,7 @@ use stead_debian::reporter::{Reporter, Silent};
 use stead_debian::{package, resolve, runtime};
 use stead_model::generation::RuntimeRecipe;
 use stead_model::lock::LockedPackage;
-use stead_model::tree::Tree;
+use stead_model::tree::{Entry, Tree};
 
 struct Machine {
     archive: Archive,
@@ -106,6 +105,19 @@ fn run(temporary: &tempfile::TempDir, command: &[&str]) -> String {
 
 fn names(packages: &[LockedPackage]) -> Vec<&str> {
     packages.iter().map(|package| package.name.as_str()).collect()
+}
+
+/// Makes the tree in `root`, by hard links.
+fn realise(tree: &Tree, objects: &Folder, root: &Path) {
+    for (path, entry) in &tree.entries {
+        let place = root.join(path.as_str());
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        match entry {
+            Entry::File(object) => std::fs::hard_link(objects.place(*object), &place).unwrap(),
+            Entry::Link(target) => symlink(target, &place).unwrap(),
+            Entry::Folder => std::fs::create_dir_all(&place).unwrap(),
+        }
+    }
 }
 
 #[test]

@@ -1,17 +1,17 @@
-//! What the tests of this crate share: objects in a folder, and a tree made real.
+//! Objects in a folder: what the tests of this crate share.
 
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use stead_debian::package::Objects;
 use stead_model::hash::Hash;
-use stead_model::tree::{Entry, Object, Tree};
+use stead_model::tree::Object;
 
 /// Objects by hash and executable bit, one file each.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn place(&self, object: Object) -> PathBuf {
+    pub(crate) fn place(&self, object: Object) -> PathBuf {
         self.0.join(format!("{}{}", object.hash, if object.executable { ".x" } else { "" }))
     }
 }
@@ -31,18 +31,5 @@ impl Objects for Folder {
 
     fn read(&self, object: Object) -> std::io::Result<Vec<u8>> {
         std::fs::read(self.place(object))
-    }
-}
-
-/// Makes the tree in `root`, by hard links.
-pub(crate) fn realise(tree: &Tree, objects: &Folder, root: &Path) {
-    for (path, entry) in &tree.entries {
-        let place = root.join(path.as_str());
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        match entry {
-            Entry::File(object) => std::fs::hard_link(objects.place(*object), &place).unwrap(),
-            Entry::Link(target) => symlink(target, &place).unwrap(),
-            Entry::Folder => std::fs::create_dir_all(&place).unwrap(),
-        }
     }
 }
