@@ -15,12 +15,12 @@ fn server() -> Server {
     let project = stead_config::load(&example()).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
     let sources: BTreeMap<_, _> = ["billtracker", "portfolio"]
         .map(|name| {
-            let folder = project.inputs[name].url.strip_prefix("path:").unwrap();
-            (name.parse().unwrap(), example().join(folder))
+            let folder = project.inputs[name].url.strip_prefix("path:").expect("a folder");
+            (name.parse().expect("a name"), example().join(folder))
         })
         .into();
     let mut servers = project.servers(&sources).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
-    servers.remove("billtracker").unwrap()
+    servers.remove("billtracker").expect("the one server")
 }
 
 #[test]
