@@ -2,7 +2,28 @@
 //!
 //! Pure: same declaration, same lock, same trees → same bytes. Never reads a file, a clock or the
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
+//!
+//! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `runtimes`,
+//! `users`), and [`steps()`]. Another kind of service is another file beside them.
 
+mod apps;
+mod error;
+mod files;
+mod nginx;
+mod placeholder;
+mod plan;
+mod references;
+mod runtimes;
+mod services;
 pub mod steps;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod unit_file;
+mod users;
 
+pub use error::PlanError;
+pub use plan::{Inputs, Planned, plan};
+pub use runtimes::{build_key, runtime_keys};
 pub use steps::{Step, describe, steps};

@@ -1,0 +1,102 @@
+//! nginx: its configuration, its sockets, and the instance that serves them.
+//!
+//! systemd holds the sockets, so that two instances can take over from each other. A changed
+//! configuration is a reload: the unit refers to it through `/run/stead/active`, and its text (and
+//! so its name) does not depend on it. nginx tells on a socket of Stead's own which configuration it
+//! serves. Promises that no declared value becomes anything but that value in the configuration,
+//! `extraConfig` and its like apart.
+
+mod listen;
+mod settings;
+mod site;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
+
+use crate::error::PlanError;
+use crate::placeholder::Used;
+use crate::plan::Draft;
+use crate::runtimes::{Mounts, nginx_key};
+use listen::Listeners;
+use std::collections::BTreeMap;
+use stead_model::generation::NginxPart;
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::name::Name;
+use stead_model::path::AbsolutePath;
+
+/// Stands for the configuration's hash while it is being computed.
+const UNKNOWN: &str = "@configuration@";
+/// The name, beside the apps' upstreams, of what marks a reload; no app may have it.
+pub(crate) const EPOCH: &str = "epoch";
+/// What marks the configuration of a boot; each reload is marked anew.
+const EPOCH_OF_BOOT: &str = "boot";
+
+/// What the parts of the configuration are made of, and what they find out.
+struct Writing<'d, 'a> {
+    draft: &'d Draft<'a>,
+    used: Used<'a>,
+    host_folders: BTreeMap<AbsolutePath, String>,
+}
+
+/// Adds nginx, if the server has it.
+pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError> {
+    let server = draft.server;
+    if !server.nginx.enable {
+        return Ok(None);
+    }
+    let listeners = Listeners::of(server)?;
+    let mut writing = Writing { draft, used: Used::new(), host_folders: BTreeMap::new() };
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    files.insert("nginx.conf".to_owned(), settings::render(&mut writing)?);
+    files.insert("status.conf".to_owned(), settings::status(UNKNOWN));
+    files.insert("sites/@unknown.conf".to_owned(), site::for_unknown_names(&listeners));
+    for (key, host) in &server.nginx.virtual_hosts {
+        files.insert(format!("sites/{}.conf", file_name(key)), site::render(&mut writing, &listeners, key, host)?);
+    }
+    files.retain(|_, text| !text.is_empty());
+    let Writing { used, host_folders, .. } = writing;
+
+    let configuration = Hash::of_value("stead nginx configuration 1", &files);
+    files.insert("status.conf".to_owned(), settings::status(&configuration.to_string()));
+    for (path, text) in files {
+        draft.files.add(&format!("nginx/{path}"), text);
+    }
+    draft.files.add(&format!("run/upstreams/{EPOCH}.conf"), epoch(EPOCH_OF_BOOT));
+
+    let mut mounts = Mounts::standard();
+    mounts.folder(layout::GENERATIONS);
+    mounts.folder(units::CACHE);
+    host_folders.keys().for_each(|folder| mounts.folder(folder.as_str()));
+    let runtime = draft.runtimes.add(draft.inputs, "nginx".to_owned(), "services.nginx.packages", &nginx_key(server), mounts)?;
+    let unit = units::add(draft, &listeners, &runtime, &configuration, &host_folders);
+    let binds = units::binds_of_test(&host_folders);
+    draft.host_folders.extend(host_folders);
+    draft.refer(used);
+    Ok(Some(NginxPart { runtime, unit, configuration, binds }))
+}
+
+/// What nginx includes to tell which reload it answers from.
+fn epoch(epoch: &str) -> String {
+    format!("map $hostname $stead_epoch {{ default \"{epoch}\"; }}\n")
+}
+
+/// A file's name for a site: its key, and a digest where the key has more than a file name may.
+fn file_name(key: &str) -> String {
+    let plain: String = key.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(100).collect();
+    if plain == key && !key.starts_with('.') { plain } else { format!("_{plain}-{}", Hash::of(key.as_bytes()).short()) }
+}
+
+impl Writing<'_, '_> {
+    /// The text with its placeholders replaced.
+    fn resolve(&mut self, option: &str, text: &str) -> Result<String, PlanError> {
+        self.draft.places.resolve(option, text, &mut self.used)
+    }
+
+    /// The app that is known by this port of the server itself.
+    fn app_on(&self, port: u16) -> Option<&Name> {
+        let known = |port_of: Option<stead_model::name::Port>| port_of.is_some_and(|known| known.number() == port);
+        self.draft.server.apps.iter().find(|(_, app)| known(app.port)).map(|(name, _)| name)
+    }
+}
