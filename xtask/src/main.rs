@@ -1,2 +1,49 @@
-//! Tasks of the house.
-fn main() {}
+//! The house's tasks: `cargo xtask demo`, `test`, `gate`, `setup`. What CI runs is what people run.
+//!
+//! Promises to say what it installs, to ask nothing, and to stay quiet where all is well.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks")]
+
+mod demo;
+mod gate;
+mod run;
+mod setup;
+mod suite;
+mod workspace;
+
+use std::env;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask TASK
+
+  demo    build stead, boot a lab server, deploy examples/two-sites, and say what to look at
+  test    run all tests, the end-to-end ones in labs included (or those that nextest's filters choose)
+  gate    format, files, layers, licences, lints and documentation (or those checks that are named)
+  setup   install what the tasks need from the distribution, and say what
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["demo"] => demo::run(),
+        ["test", ref filters @ ..] => suite::run(filters),
+        ["gate", ref checks @ ..] => gate::run(checks),
+        ["setup"] => setup::run(),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

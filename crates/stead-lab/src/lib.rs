@@ -34,4 +34,4 @@ mod specification;
 pub use error::Error;
 pub use lab::{Lab, Status, Summary};
 pub use labs::{Event, Labs};
-pub use specification::{Engine, Forward, Release, Specification};
+pub use specification::{Engine, Forward, InvalidSpecification, Release, Specification};

@@ -1,0 +1,100 @@
+//! Installs what the tasks need and the machine does not have, from its distribution, and says what.
+//!
+//! Never starts a service: an ssh server that was not there before is installed for its program
+//! only, and masked. Tools written in Rust go to `target/tools`, not to the machine.
+
+use crate::run::{Result, as_root, fail, output, visibly};
+use crate::workspace::{Metadata, cargo};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// What has to be there, and the Debian package that brings it. A path with a slash is a file.
+const NEEDED: [(&str, &str); 16] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("bwrap", "bubblewrap"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("rsync", "rsync"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("git", "git"),
+    ("gpgv", "gpgv"),
+    ("setpriv", "util-linux"),
+    ("cc", "build-essential"),
+    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
+];
+
+/// Version of cargo-nextest when it has to be built here.
+const NEXTEST: &str = "0.9";
+
+/// Brings the machine to where all tasks run.
+pub(crate) fn run() -> Result {
+    let metadata = Metadata::load()?;
+    system()?;
+    nextest(&metadata)
+}
+
+/// Installs missing packages of the distribution.
+pub(crate) fn system() -> Result {
+    let missing: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_there("apt-get") {
+        return fail(format!("please install: {} (this machine has no apt-get)", missing.join(" ")));
+    }
+    eprintln!("installing from the distribution: {}", missing.join(" "));
+    if missing.contains(&"openssh-server") {
+        mask_ssh()?;
+    }
+    let apt = |words: &[&str]| {
+        let mut env = as_root("env");
+        // RUNLEVEL: packages that come along do not start their services either (invoke-rc.d(8)).
+        env.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-o=Dpkg::Use-Pty=0"]);
+        env.args(words);
+        env
+    };
+    output(&mut apt(&["update"]))?;
+    output(&mut apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()))?;
+    let still: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(what, _)| *what).collect();
+    if still.is_empty() { Ok(()) } else { fail(format!("still missing after the installation: {}", still.join(", "))) }
+}
+
+/// Builds cargo-nextest when there is none.
+pub(crate) fn nextest(metadata: &Metadata) -> Result {
+    let tools = metadata.tools();
+    if is_there("cargo-nextest") || tools.join("bin/cargo-nextest").exists() {
+        return Ok(());
+    }
+    eprintln!("building cargo-nextest {NEXTEST} into {} (once, some minutes)", tools.display());
+    let mut cargo = cargo();
+    cargo.args(["install", "--quiet", "--locked", "--version", NEXTEST, "cargo-nextest"]).arg("--root").arg(&tools);
+    // The workspace's own settings (a static target) are not for tools.
+    visibly(cargo.current_dir("/"))
+}
+
+/// Without this, the package would enable and start an ssh server on a machine that had none.
+fn mask_ssh() -> Result {
+    eprintln!("  (the ssh server is for tests only: its service is masked; `systemctl unmask ssh` to use it)");
+    for unit in ["ssh.service", "ssh.socket"] {
+        let link = Path::new("/etc/systemd/system").join(unit);
+        if link.symlink_metadata().is_err() {
+            output(as_root("mkdir").arg("-p").arg("/etc/systemd/system"))?;
+            output(as_root("ln").arg("-s").arg("/dev/null").arg(link))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_there(what: &str) -> bool {
+    if what.contains('/') {
+        return Path::new(what).exists();
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(system).any(|folder| folder.join(what).is_file())
+}
