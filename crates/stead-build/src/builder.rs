@@ -8,25 +8,21 @@ pub use crate::output::Lines;
 use crate::output::Recorder;
 use crate::sandbox::{self, Sandbox};
 use crate::source;
+use crate::work::{self, Work};
 use serde::{Deserialize, Serialize};
-use stead_inputs::folder;
-use stead_model::hash::Hash;
-use stead_model::name::{Name, PackageName};
-use stead_model::path::RelativePath;
-use stead_model::server::Build;
-use stead_model::tree::Tree;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stead_inputs::folder;
+use stead_model::hash::Hash;
+use stead_model::name::Name;
+use stead_model::path::RelativePath;
+use stead_model::server::Build;
+use stead_model::tree::Tree;
 
 /// The rules by which sources become a release. Whoever changes what a build sees raises it.
 pub const RULES: u32 = 1;
-
-/// Debian takes these for granted ("essential", Policy section 3.8), so that no package depends on
-/// them, and so does every shell command.
-pub const TOOLS: [&str; 5] = ["coreutils", "dash", "findutils", "grep", "sed"];
 
 /// How long a build may take unless told otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -115,9 +111,10 @@ impl Builder {
         let work = self.work_folder()?;
         let log = self.cache.join("logs").join(format!("{}-{}.log", request.app, id.short()));
         events(Event::Started);
-        source::copy(request.source, request.source_tree, &work.path().join("build"))?;
+        source::copy(request.source, request.source_tree, &work.build())?;
         self.run(request, work.path(), &log, events)?;
-        let made = made(&work.path().join("build"), output.as_ref(), request.build)?;
+        work::open_up(&work.build()).map_err(failed("read", &work.build()))?;
+        let made = made(&work.build(), output.as_ref(), request.build)?;
         let release = self.publish(&made, &place)?;
         events(Event::Built(began.elapsed()));
         Ok(release)
@@ -134,26 +131,29 @@ impl Builder {
         let (app, log) = (request.app.clone(), log.to_owned());
         match ended? {
             sandbox::Ended::Well => Ok(()),
-            sandbox::Ended::Badly(how) => match last.first().filter(|_| last.len() == 1).and_then(|line| line.strip_prefix("bwrap: ")) {
-                Some(said) => Err(Error::Sandbox { said: said.to_owned() }),
-                None => Err(Error::Command { app, how, last: Lines(last), log }),
-            },
+            sandbox::Ended::Badly(how) => {
+                match last.first().filter(|_| last.len() == 1).and_then(|line| line.strip_prefix("bwrap: ")) {
+                    Some(said) => Err(Error::Sandbox { said: said.to_owned() }),
+                    None => Err(Error::Command { app, how, last: Lines(last), log }),
+                }
+            }
             sandbox::Ended::TooLate => Err(Error::Timeout { app, after: self.timeout, last: Lines(last), log }),
         }
     }
 
-    fn work_folder(&self) -> Result<tempfile::TempDir, Error> {
+    fn work_folder(&self) -> Result<Work, Error> {
         for folder in ["logs", "releases", "work"] {
             let folder = self.cache.join(folder);
             fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
         }
         let parent = self.cache.join("work");
-        tempfile::Builder::new().prefix("build-").tempdir_in(&parent).map_err(failed("make", &parent))
+        Work::create(&parent).map_err(failed("use", &parent))
     }
 
     /// Takes the output out of the work folder and puts it, whole, where it is found again.
     fn publish(&self, made: &Path, place: &Path) -> Result<Release, Error> {
-        let snapshot = folder::snapshot_whole(made, None).map_err(|source| Error::Output { source: Box::new(source) })?;
+        let snapshot =
+            folder::snapshot_whole(made, None).map_err(|source| Error::Output { source: Box::new(source) })?;
         let releases = self.cache.join("releases");
         let next = tempfile::Builder::new().prefix(".new-").tempdir_in(&releases).map_err(failed("make", &releases))?;
         let folder = next.path().join("tree");
@@ -170,12 +170,6 @@ impl Builder {
         fs::rename(next.keep(), place).map_err(failed("publish", place))?;
         Ok(Release { tree: snapshot.tree, folder: place.join("tree") })
     }
-}
-
-/// The packages of a build's runtime: the declared ones and [`TOOLS`].
-pub fn packages(build: &Build) -> BTreeSet<PackageName> {
-    let tools = TOOLS.iter().map(|name| name.parse().expect("the names of the tools are package names"));
-    build.packages.iter().cloned().chain(tools).collect()
 }
 
 /// Everything that goes into a release, and nothing else.
@@ -236,7 +230,9 @@ pub enum Error {
         program: PathBuf,
     },
     /// The sandbox could not be set up.
-    #[error("the sandbox cannot be set up: bubblewrap says: {said} (it needs user namespaces: see `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns`)")]
+    #[error(
+        "the sandbox cannot be set up: bubblewrap says: {said} (it needs user namespaces: see `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns`)"
+    )]
     Sandbox {
         /// The words of bubblewrap.
         said: String,

@@ -13,3 +13,4 @@ mod output;
 pub mod runtime;
 mod sandbox;
 mod source;
+mod work;

@@ -8,6 +8,13 @@ mod objects;
 
 use crate::builder;
 pub use objects::Folder;
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use stead_debian::package;
 use stead_debian::{download, runtime as debian};
 use stead_model::generation::RuntimeRecipe;
@@ -16,13 +23,6 @@ use stead_model::lock::LockedPackage;
 use stead_model::name::{Name, PackageName};
 use stead_model::path::RelativePath;
 use stead_model::tree::{Entry, Tree};
-use std::collections::{BTreeSet, HashSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The recipe of the runtime that an app is built in.
 pub fn recipe(app: &Name, packages: &[LockedPackage]) -> RuntimeRecipe {
@@ -35,6 +35,11 @@ pub fn recipe(app: &Name, packages: &[LockedPackage]) -> RuntimeRecipe {
         mount_folders: BTreeSet::new(),
         mount_files: BTreeSet::new(),
     }
+}
+
+/// Whether the runtime with this recipe is in the cache already.
+pub fn is_here(cache: &Path, recipe: &RuntimeRecipe) -> bool {
+    cache.join("runtimes").join(recipe.id().to_string()).is_dir()
 }
 
 /// The folder of the runtime with this recipe, below `cache`; made if it is not there yet.
@@ -83,14 +88,17 @@ impl Runtimes<'_> {
     fn make(&self, known: Known, place: &Path) -> Result<(), Error> {
         let trees = self.trees(known)?;
         let mut objects = self.objects.clone();
-        let tree = debian::compose(&trees, self.recipe, &mut objects).map_err(|source| Error::Compose { source: Box::new(source) })?;
+        let tree = debian::compose(&trees, self.recipe, &mut objects)
+            .map_err(|source| Error::Compose { source: Box::new(source) })?;
         let parent = self.cache.join("runtimes");
         let next = tempfile::Builder::new().prefix(".new-").tempdir_in(&parent).map_err(failed("make", &parent))?;
         let root = next.path().join("root");
         self.realise(&tree, &root)?;
         match fs::rename(&root, place) {
             // Somebody else was quicker, with the same.
-            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                Ok(())
+            }
             renamed => renamed.map_err(failed("publish", place)),
         }
     }
@@ -106,7 +114,9 @@ impl Runtimes<'_> {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some((place, package)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, all.get(at)?))) {
+                    while let Some((place, package)) =
+                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, all.get(at)?)))
+                    {
                         keep(place, self.tree(package, known));
                     }
                 });

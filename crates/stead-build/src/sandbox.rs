@@ -7,7 +7,6 @@
 
 use crate::builder::{Error, failed};
 use crate::output::Splitter;
-use stead_model::server::Build;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -15,6 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+use stead_model::server::Build;
 
 /// `SOURCE_DATE_EPOCH`, and the time of every source file: 1980-01-01, the first that a ZIP archive can hold.
 pub(crate) const EPOCH: u64 = 315_532_800;
@@ -146,7 +146,12 @@ impl Drop for Guard {
     }
 }
 
-fn follow(mut child: Guard, mut output: impl Read + Send + 'static, deadline: Instant, line: &mut dyn FnMut(&str)) -> io::Result<Ended> {
+fn follow(
+    mut child: Guard,
+    mut output: impl Read + Send + 'static,
+    deadline: Instant,
+    line: &mut dyn FnMut(&str),
+) -> io::Result<Ended> {
     let (send, receive) = sync_channel::<Vec<u8>>(16);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 16 * 1024];

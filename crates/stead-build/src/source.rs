@@ -5,13 +5,13 @@
 
 use crate::builder::{Error, failed};
 use crate::sandbox::EPOCH;
-use stead_model::hash::Hash;
-use stead_model::tree::{Entry, Object, Tree};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
+use stead_model::hash::Hash;
+use stead_model::tree::{Entry, Object, Tree};
 
 /// Copies what is in `tree` from the folder `from` to the new folder `to`.
 pub(crate) fn copy(from: &Path, tree: &Tree, to: &Path) -> Result<(), Error> {

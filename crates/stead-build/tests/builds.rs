@@ -1,16 +1,18 @@
 //! What builds promise, with real bubblewrap. The file system of these builds is the machine's own,
 //! so that they need no packages; how a runtime becomes one is tested in `runtime.rs`.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the failure")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use stead_build::builder::{Builder, Error, Event, Release, Request};
 use stead_inputs::folder;
 use stead_model::hash::Hash;
 use stead_model::name::Name;
 use stead_model::server::Build;
 use stead_model::tree::{Entry, Tree};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 struct Project {
     folder: tempfile::TempDir,
@@ -78,10 +80,13 @@ impl Project {
     /// What the command printed.
     fn printed(&mut self) -> Vec<String> {
         self.build().unwrap();
-        self.events.iter().filter_map(|event| match event {
-            Event::Output(line) => Some(line.clone()),
-            _ => None,
-        }).collect()
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Output(line) => Some(line.clone()),
+                _ => None,
+            })
+            .collect()
     }
 
     fn was_cached(&self) -> bool {
@@ -99,12 +104,16 @@ fn printing(command: &str) -> Project {
 
 #[test]
 fn a_release_is_what_the_command_made_and_nothing_else() {
-    let mut project = Project::new("mkdir -p out/bin out/empty; cp file out/.hidden; echo run > out/bin/run; chmod 700 out/bin/run; ln -s bin/run out/link");
+    let mut project = Project::new(
+        "mkdir -p out/bin out/empty; cp file out/.hidden; echo run > out/bin/run; chmod 700 out/bin/run; ln -s bin/run out/link",
+    );
     let release = project.build().unwrap();
     let paths: Vec<&str> = release.tree.entries.keys().map(|path| path.as_str()).collect();
     assert_eq!(paths, [".hidden", "bin/run", "empty", "link"]);
     assert_eq!(release.tree.get("link"), Some(&Entry::Link("bin/run".to_owned())));
-    assert!(matches!(release.tree.get("bin/run"), Some(Entry::File(object)) if object.executable && object.hash == Hash::of(b"run\n")));
+    assert!(
+        matches!(release.tree.get("bin/run"), Some(Entry::File(object)) if object.executable && object.hash == Hash::of(b"run\n"))
+    );
     assert_eq!(fs::read_to_string(release.folder.join(".hidden")).unwrap(), "content");
     assert_eq!(fs::metadata(release.folder.join("bin/run")).unwrap().permissions().mode() & 0o777, 0o555);
     assert_eq!(fs::read_dir(project.source()).unwrap().count(), 1, "the sources are untouched");
@@ -155,9 +164,18 @@ fn a_kept_release_that_was_altered_is_built_again() {
 fn the_environment_is_fixed() {
     let printed = printing("env | sort; id -u; id -un; id -gn; hostname; pwd; umask").printed();
     let expected = [
-        "GREETING=hello", "HOME=/home/build", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "LOGNAME=build",
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PWD=/build", "SHELL=/bin/sh", "SOURCE_DATE_EPOCH=315532800",
-        "TMPDIR=/tmp", "TZ=UTC", "USER=build",
+        "GREETING=hello",
+        "HOME=/home/build",
+        "LANG=C.UTF-8",
+        "LC_ALL=C.UTF-8",
+        "LOGNAME=build",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "PWD=/build",
+        "SHELL=/bin/sh",
+        "SOURCE_DATE_EPOCH=315532800",
+        "TMPDIR=/tmp",
+        "TZ=UTC",
+        "USER=build",
     ];
     let (environment, rest) = printed.split_at(expected.len());
     assert_eq!(environment, expected);
@@ -180,12 +198,15 @@ fn there_is_no_network_but_loopback() {
 
 #[test]
 fn a_build_sees_nothing_of_the_machine_that_runs_it() {
-    let mut project = printing("ls -A /tmp /run /home/build; ls -d /proc/[0-9]* | wc -l; ls -A / | grep -Fx -e sys -e build -e proc || true");
+    let mut project = printing(
+        "ls -A /tmp /run /home/build; ls -d /proc/[0-9]* | wc -l; ls -A / | grep -Fx -e sys -e build -e proc || true",
+    );
     let printed = project.printed();
     let [.., processes, build, proc] = &printed[..] else { panic!("{printed:?}") };
     assert!(processes.trim().parse::<u32>().unwrap() < 10, "{printed:?}");
     assert_eq!((build.as_str(), proc.as_str()), ("build", "proc"));
-    let empty: Vec<&str> = printed[..printed.len() - 3].iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+    let empty: Vec<&str> =
+        printed[..printed.len() - 3].iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
     assert_eq!(empty, ["/home/build:", "/run:", "/tmp:"]);
 }
 
@@ -198,7 +219,8 @@ fn a_build_writes_to_its_own_folders_only() {
 
 #[test]
 fn a_failing_command_is_told_with_its_last_lines_and_its_log() {
-    let mut project = Project::new("i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i >&2; done; false; echo never");
+    let mut project =
+        Project::new("i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i >&2; done; false; echo never");
     let Err(Error::Command { how, last, log, .. }) = project.build() else { panic!("a failure") };
     assert_eq!(how, "ended with 1");
     assert_eq!((last.0.len(), last.0[0].as_str(), last.0[19].as_str()), (20, "line 11", "line 30"));
@@ -243,9 +265,9 @@ fn a_build_that_takes_too_long_is_stopped_with_all_it_has_started() {
 /// Whether a process has this text in its mounts: only those inside the sandbox have.
 fn running_with(text: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.into_iter().any(|process| {
-        fs::read_to_string(process.path().join("mountinfo")).is_ok_and(|mounts| mounts.contains(text))
-    })
+    processes
+        .into_iter()
+        .any(|process| fs::read_to_string(process.path().join("mountinfo")).is_ok_and(|mounts| mounts.contains(text)))
 }
 
 #[test]
@@ -279,6 +301,15 @@ fn the_whole_folder_can_be_the_output() {
     let mut project = Project::new("echo made > made");
     project.build.output = ".".to_owned();
     assert_eq!(project.build().unwrap().tree.entries.len(), 2);
+}
+
+#[test]
+fn read_only_folders_become_a_release_too() {
+    let mut project = Project::new("mkdir -p out/a/b; echo x > out/a/b/c; chmod 500 out/a/b out/a out; chmod 0 .");
+    let release = project.build().unwrap();
+    assert_eq!(release.tree.entries.len(), 1);
+    fs::remove_dir_all(release.folder).unwrap();
+    assert_eq!(project.left_in("work"), 0);
 }
 
 #[test]

@@ -1,7 +1,15 @@
 //! The whole way of a build with real packages: the machine's own mirror, `update`, download, the
 //! runtime's folder, the sandbox. Needs the network, as apt on the same machine does.
 
-use stead_build::builder::{Builder, Event, Request, packages};
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the failure")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+use stead_build::builder::{Builder, Event, Request};
 use stead_build::runtime::{materialise, recipe};
 use stead_debian::download::Downloader;
 use stead_debian::http::{Client, Limits, Proxies};
@@ -13,18 +21,12 @@ use stead_inputs::url::InputUrl;
 use stead_model::lock::RuntimeKey;
 use stead_model::name::Name;
 use stead_model::server::Build;
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Updates, downloads and unpacks what a build needs; the folder of its runtime, and how many packages were unpacked for it.
 fn runtime(cache: &Path, release: &str, build: &Build) -> (PathBuf, stead_model::hash::Hash, usize) {
     let debian: Name = "debian".parse().unwrap();
     let declared = Declared { url: InputUrl::Debian(release.to_owned()), mirror: None, snapshot: None };
-    let key = RuntimeKey::new(debian.clone(), architecture(), packages(build));
+    let key = RuntimeKey::new(debian.clone(), architecture(), build.all_packages());
     let mirrors = Mirrors { variable: std::env::var("STEAD_DEBIAN_MIRROR").ok(), apt: "/etc/apt".into() };
     let client = Client::new(Limits::default(), Proxies::Environment);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -70,8 +72,14 @@ fn a_build_runs_on_pinned_packages_of_debian_alone() {
 
     let tree = folder::snapshot(source.path(), None).unwrap().tree;
     let app: Name = "app".parse().unwrap();
-    let request =
-        Request { app: &app, source: source.path(), source_tree: &tree, runtime_root: &root, runtime_id: id, build: &build };
+    let request = Request {
+        app: &app,
+        source: source.path(),
+        source_tree: &tree,
+        runtime_root: &root,
+        runtime_id: id,
+        build: &build,
+    };
     let builder = Builder::new(cache.path());
     let release = builder.build(&request, &mut |_| {}).unwrap();
     let made = |name: &str| fs::read_to_string(release.folder.join(name)).unwrap();
@@ -96,4 +104,37 @@ fn a_build_runs_on_pinned_packages_of_debian_alone() {
     fs::remove_dir_all(&more).unwrap();
     let (_, _, unpacked) = runtime(cache.path(), "bookworm", &build_with(&["gzip"], command));
     assert!(unpacked >= 6, "a cache that lost its objects is mended");
+}
+
+#[test]
+fn an_elixir_app_becomes_a_release_without_network() {
+    let cache = tempfile::tempdir().unwrap();
+    let source = tempfile::tempdir().unwrap();
+    fs::create_dir(source.path().join("lib")).unwrap();
+    let project = "defmodule Tiny.MixProject do
+        use Mix.Project
+        def project, do: [app: :tiny, version: \"0.1.0\", releases: [tiny: [include_erts: false]]]
+        def application, do: [extra_applications: [:logger]]
+        end";
+    fs::write(source.path().join("mix.exs"), project).unwrap();
+    fs::write(source.path().join("lib/tiny.ex"), "defmodule Tiny do\n  def hello, do: IO.puts(\"hello\")\nend\n")
+        .unwrap();
+    let mut build = build_with(&["elixir"], "mix release --path out; out/bin/tiny eval 'Tiny.hello()'");
+    build.environment.insert("MIX_ENV".parse().unwrap(), "prod".to_owned());
+    let (root, id, _) = runtime(cache.path(), "bookworm", &build);
+
+    let tree = folder::snapshot(source.path(), None).unwrap().tree;
+    let app: Name = "tiny".parse().unwrap();
+    let request = Request {
+        app: &app,
+        source: source.path(),
+        source_tree: &tree,
+        runtime_root: &root,
+        runtime_id: id,
+        build: &build,
+    };
+    let mut said = Vec::new();
+    let release = Builder::new(cache.path()).build(&request, &mut |event| said.push(event)).unwrap();
+    assert!(said.contains(&Event::Output("hello".to_owned())), "{said:?}");
+    assert!(release.tree.get("bin/tiny").is_some(), "{:?}", release.tree);
 }

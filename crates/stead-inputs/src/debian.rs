@@ -4,6 +4,8 @@
 //! one whose dates and hashes were told. Reads no environment: where mirrors are found is given.
 
 use crate::update::{DebianInput, DebianResolver, Failure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use stead_debian::archive::{Contents, Expiry, Fetcher};
 use stead_debian::http::Client;
 use stead_debian::keyring::{self, DEBIAN_KEYRING, Keyring};
@@ -12,8 +14,6 @@ use stead_debian::reporter::Reporter;
 use stead_debian::{archive, resolve};
 use stead_model::lock::{LockedPackage, LockedSuite, RuntimeKey};
 use stead_model::name::Name;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 /// How often indexes are read again that the mirror replaced between two architectures.
 const ATTEMPTS: usize = 3;
@@ -50,7 +50,13 @@ pub struct Archives<'a> {
 
 impl<'a> Archives<'a> {
     /// Reads through `client`, keeps indexes below `cache`, and takes `now` (seconds since 1970) for the time.
-    pub fn new(client: &'a Client, mirrors: &'a Mirrors, cache: &'a Path, now: i64, reporter: &'a dyn Reporter) -> Self {
+    pub fn new(
+        client: &'a Client,
+        mirrors: &'a Mirrors,
+        cache: &'a Path,
+        now: i64,
+        reporter: &'a dyn Reporter,
+    ) -> Self {
         Self { client, mirrors, cache, now, reporter, read: BTreeMap::new() }
     }
 
@@ -68,7 +74,11 @@ impl<'a> Archives<'a> {
         Ok(fetcher.fetch(&archive, input.release, architecture)?)
     }
 
-    fn fetch_all(&mut self, input: DebianInput<'_>, architectures: &BTreeSet<&str>) -> Result<BTreeMap<String, LockedSuite>, Error> {
+    fn fetch_all(
+        &mut self,
+        input: DebianInput<'_>,
+        architectures: &BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, LockedSuite>, Error> {
         for _ in 0..ATTEMPTS {
             let mut told: Option<BTreeMap<String, LockedSuite>> = None;
             let mut same = true;
@@ -86,7 +96,11 @@ impl<'a> Archives<'a> {
 }
 
 impl DebianResolver for Archives<'_> {
-    fn suites(&mut self, input: DebianInput<'_>, architectures: &BTreeSet<&str>) -> Result<BTreeMap<String, LockedSuite>, Failure> {
+    fn suites(
+        &mut self,
+        input: DebianInput<'_>,
+        architectures: &BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, LockedSuite>, Failure> {
         Ok(self.fetch_all(input, architectures)?)
     }
 

@@ -5,10 +5,10 @@
 //! Never moves a pin: each mismatch says which command would.
 
 use crate::url::InputUrl;
+use std::collections::{BTreeMap, BTreeSet};
 use stead_model::hash::Hash;
 use stead_model::lock::{Lock, LockedInput, RuntimeKey};
 use stead_model::name::Name;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// What the declaration needs, and what is there now.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,9 @@ pub enum Mismatch {
         name: Name,
     },
     /// An input is declared otherwise than when it was pinned.
-    #[error("the input `{name}` is declared as `{declared}`, but `stead.lock` pins `{pinned}`: run `stead update {name}`")]
+    #[error(
+        "the input `{name}` is declared as `{declared}`, but `stead.lock` pins `{pinned}`: run `stead update {name}`"
+    )]
     Url {
         /// The input.
         name: Name,
@@ -152,7 +154,10 @@ mod tests {
         one(&project.says(Some(&lock())), "run `stead update extra`");
         let mut project = Project::new();
         project.trees.insert("portfolio".parse().unwrap(), Hash::from_bytes([1; 32]));
-        one(&project.says(Some(&lock())), "has changed since it was pinned (00000000 is now 01010101): run `stead update portfolio`");
+        one(
+            &project.says(Some(&lock())),
+            "has changed since it was pinned (00000000 is now 01010101): run `stead update portfolio`",
+        );
         let mut project = Project::new();
         project.runtimes.insert(RuntimeKey::new("debian".parse().unwrap(), "amd64", ["python3".parse().unwrap()]));
         one(&project.says(Some(&lock())), "`debian/amd64/python3`: run `stead update debian`");

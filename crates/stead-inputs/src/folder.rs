@@ -13,15 +13,15 @@ use crate::links;
 use hashing::Job;
 use ignore::{DirEntry, WalkBuilder};
 use index::{Index, Stat};
-use stead_model::hash::Hash;
-use stead_model::path::RelativePath;
-use stead_model::tree::{Entry, Object, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use stead_model::hash::Hash;
+use stead_model::path::RelativePath;
+use stead_model::tree::{Entry, Object, Tree};
 
 /// A folder as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

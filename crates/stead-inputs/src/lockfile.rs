@@ -7,12 +7,12 @@
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
-use stead_model::lock::{FORMAT, Lock, LockedInput, LockedRuntime, RuntimeKey};
-use stead_model::path::RelativePath;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use stead_model::lock::{FORMAT, Lock, LockedInput, LockedRuntime, RuntimeKey};
+use stead_model::path::RelativePath;
 
 /// What [`write`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,8 @@ fn consistent(lock: &Lock) -> Result<(), (String, String)> {
         }
     }
     lock.runtimes.iter().try_for_each(|(key, runtime)| {
-        runtime_is_consistent(lock, key, runtime).map_err(|(field, reason)| (format!("runtimes.\"{key}\".{field}"), reason))
+        runtime_is_consistent(lock, key, runtime)
+            .map_err(|(field, reason)| (format!("runtimes.\"{key}\".{field}"), reason))
     })
 }
 

@@ -3,9 +3,9 @@
 //! Pure: compares, and leaves the printing to others. Promises that two locks with different pins
 //! never give an empty table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use stead_model::lock::{Lock, LockedInput};
 use stead_model::name::{Name, PackageName};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing that is pinned otherwise than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +59,14 @@ pub fn between(old: &Lock, new: &Lock) -> Vec<Row> {
     let mut rows = Vec::new();
     compare(&mut rows, &inputs(old), &inputs(new));
     compare(&mut rows, &suites(old), &suites(new));
-    let runtimes = |lock: &Lock| lock.runtimes.iter().map(|(key, runtime)| {
-        (Subject::Runtime(key.clone()), Pin::of(format!("{} packages", runtime.packages.len())))
-    }).collect::<BTreeMap<_, _>>();
+    let runtimes = |lock: &Lock| {
+        lock.runtimes
+            .iter()
+            .map(|(key, runtime)| {
+                (Subject::Runtime(key.clone()), Pin::of(format!("{} packages", runtime.packages.len())))
+            })
+            .collect::<BTreeMap<_, _>>()
+    };
     let (before, after) = (runtimes(old), runtimes(new));
     let gone = before.iter().filter(|(key, _)| !after.contains_key(key));
     let fresh = after.iter().filter(|(key, _)| !before.contains_key(key));
@@ -106,7 +111,12 @@ fn inputs(lock: &Lock) -> BTreeMap<Subject, Pin> {
     let pin = |input: &LockedInput| match input {
         LockedInput::Path { url, tree, files, size } => Pin {
             identity: format!("{url} {tree}"),
-            text: format!("{} ({files} {}, {})", tree.short(), if *files == 1 { "file" } else { "files" }, bytes(*size)),
+            text: format!(
+                "{} ({files} {}, {})",
+                tree.short(),
+                if *files == 1 { "file" } else { "files" },
+                bytes(*size)
+            ),
             security: false,
         },
         LockedInput::Debian { url, .. } => Pin::of(url.clone()),
@@ -188,8 +198,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn lock() -> Lock {
-        let suite = LockedSuite { date: "Sat, 11 Jan 2025 11:04:28 UTC".to_owned(), sha256: Sha256::from_bytes([0; 32]) };
-        let debian = LockedInput::Debian { url: "debian:bookworm".to_owned(), suites: [("bookworm".to_owned(), suite)].into() };
+        let suite =
+            LockedSuite { date: "Sat, 11 Jan 2025 11:04:28 UTC".to_owned(), sha256: Sha256::from_bytes([0; 32]) };
+        let debian =
+            LockedInput::Debian { url: "debian:bookworm".to_owned(), suites: [("bookworm".to_owned(), suite)].into() };
         let url = "path:../portfolio".to_owned();
         let portfolio = LockedInput::Path { url, tree: Hash::from_bytes([0; 32]), files: 2, size: 2048 };
         let runtime = LockedRuntime {
@@ -214,10 +226,8 @@ pub(crate) mod tests {
     fn a_security_update_is_a_row_with_both_versions() {
         let mut new = lock();
         let runtime = new.runtimes.values_mut().next().unwrap();
-        runtime.packages[1] = LockedPackage {
-            suite: "bookworm-security".to_owned(),
-            ..package("nginx-light", "1.22.1-9+deb12u1")
-        };
+        runtime.packages[1] =
+            LockedPackage { suite: "bookworm-security".to_owned(), ..package("nginx-light", "1.22.1-9+deb12u1") };
         let rows = between(&lock(), &new);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].from.as_deref(), Some("1.22.1-9"));

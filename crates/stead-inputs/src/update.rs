@@ -7,10 +7,10 @@
 
 use crate::folder;
 use crate::url::InputUrl;
-use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, LockedSuite, RuntimeKey};
-use stead_model::name::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, LockedSuite, RuntimeKey};
+use stead_model::name::Name;
 
 /// The architecture whose indexes are read for an input that no runtime comes from yet.
 const ARCHITECTURE: &str = "amd64";
@@ -174,7 +174,8 @@ fn refresh(
     debian: &mut dyn DebianResolver,
     events: &mut dyn FnMut(Event),
 ) -> Result<(), Error> {
-    let Some((name, declared)) = request.inputs.get_key_value(&key.debian).filter(|(name, _)| !fetched.contains(name)) else {
+    let Some((name, declared)) = request.inputs.get_key_value(&key.debian).filter(|(name, _)| !fetched.contains(name))
+    else {
         return Ok(());
     };
     let declared = declared.url.to_string();
@@ -185,7 +186,7 @@ fn refresh(
         }
         Some(LockedInput::Debian { url, .. } | LockedInput::Path { url, .. }) => {
             let pinned = url.clone();
-            return Err(Error::Redeclared { name: name.clone(), key: key.clone(), pinned, declared });
+            return Err(Error::Redeclared { name: name.clone(), key: key.to_string(), pinned, declared });
         }
         None => return Err(Error::NoArchive { key: key.clone() }),
     }
@@ -225,9 +226,12 @@ fn suites(
 
 fn archive<'a>(name: &'a Name, declared: &'a Declared) -> Result<DebianInput<'a>, Error> {
     match &declared.url {
-        InputUrl::Debian(release) => {
-            Ok(DebianInput { name, release, mirror: declared.mirror.as_deref(), snapshot: declared.snapshot.as_deref() })
-        }
+        InputUrl::Debian(release) => Ok(DebianInput {
+            name,
+            release,
+            mirror: declared.mirror.as_deref(),
+            snapshot: declared.snapshot.as_deref(),
+        }),
         InputUrl::Path(_) => Err(Error::NotAnArchive { name: name.clone(), url: declared.url.to_string() }),
     }
 }
@@ -258,12 +262,14 @@ pub enum Error {
         url: String,
     },
     /// A runtime is new, but its input is pinned to another release than is declared.
-    #[error("the new runtime `{key}` cannot be resolved while `{name}` is pinned to `{pinned}` but declared as `{declared}`: run `stead update {name}`")]
+    #[error(
+        "the new runtime `{key}` cannot be resolved while `{name}` is pinned to `{pinned}` but declared as `{declared}`: run `stead update {name}`"
+    )]
     Redeclared {
         /// The input.
         name: Name,
-        /// The runtime.
-        key: RuntimeKey,
+        /// The runtime, as the lock names it.
+        key: String,
         /// The URL in the lock.
         pinned: String,
         /// The URL in the declaration.

@@ -87,9 +87,7 @@ fn release(rest: &str, text: &str) -> Result<InputUrl, InvalidUrl> {
         && rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     match (valid, known) {
         (true, _) => Ok(InputUrl::Debian(rest.to_owned())),
-        (false, known) => {
-            Err(InvalidUrl::Release { text: cut(text), example: known.unwrap_or("bookworm") })
-        }
+        (false, known) => Err(InvalidUrl::Release { text: cut(text), example: known.unwrap_or("bookworm") }),
     }
 }
 
@@ -101,7 +99,9 @@ fn cut(text: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// There is no `scheme:`.
-    #[error("`{text}` does not say what kind of input it is: write `path:{text}` for a folder, `debian:bookworm` for packages")]
+    #[error(
+        "`{text}` does not say what kind of input it is: write `path:{text}` for a folder, `debian:bookworm` for packages"
+    )]
     NoScheme {
         /// The refused text, cut to 200 characters.
         text: String,

@@ -1,13 +1,15 @@
 //! What a snapshot of a folder promises, on real folders.
 
-use stead_inputs::folder::{Error, Snapshot, index_file, snapshot, snapshot_whole};
-use stead_model::hash::Hash;
-use stead_model::tree::Entry;
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the failure")]
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use stead_inputs::folder::{Error, Snapshot, index_file, snapshot, snapshot_whole};
+use stead_model::hash::Hash;
+use stead_model::tree::Entry;
 
 struct Folder(tempfile::TempDir);
 
@@ -59,12 +61,18 @@ fn a_tree_has_files_hidden_files_links_and_execute_bits() {
     symlink("no/where", folder.path().join("dangling")).unwrap();
     fs::create_dir_all(folder.path().join("empty/inner")).unwrap();
     let taken = snapshot(&folder.path(), None).unwrap();
-    let shown: Vec<String> = taken.tree.entries.iter().map(|(path, entry)| match entry {
-        Entry::File(object) => format!("{path} {} {}", object.size, if object.executable { "x" } else { "-" }),
-        Entry::Link(target) => format!("{path} -> {target}"),
-        Entry::Folder => format!("{path}/"),
-    }).collect();
-    let files = [".well-known/x 0 -", "bin/link -> ../index.html", "bin/run 10 x", "dangling -> no/where", "index.html 5 -"];
+    let shown: Vec<String> = taken
+        .tree
+        .entries
+        .iter()
+        .map(|(path, entry)| match entry {
+            Entry::File(object) => format!("{path} {} {}", object.size, if object.executable { "x" } else { "-" }),
+            Entry::Link(target) => format!("{path} -> {target}"),
+            Entry::Folder => format!("{path}/"),
+        })
+        .collect();
+    let files =
+        [".well-known/x 0 -", "bin/link -> ../index.html", "bin/run 10 x", "dangling -> no/where", "index.html 5 -"];
     assert_eq!(shown, files);
     let Some(Entry::File(object)) = taken.tree.get("index.html") else { panic!("a file") };
     assert_eq!(object.hash, Hash::of(b"hello"));
@@ -76,8 +84,16 @@ fn a_tree_has_files_hidden_files_links_and_execute_bits() {
 #[test]
 fn what_git_ignores_stays_out_also_without_a_repository() {
     let folder = Folder::new();
-    folder.write(".gitignore", "*.log\n/_build/\n!keep.log\n").write("a.log", "").write("keep.log", "").write("_build/x", "");
-    folder.write("sub/.gitignore", "local\n").write("sub/local", "").write("sub/_build/y", "").write("stead.lock", "{}");
+    folder
+        .write(".gitignore", "*.log\n/_build/\n!keep.log\n")
+        .write("a.log", "")
+        .write("keep.log", "")
+        .write("_build/x", "");
+    folder
+        .write("sub/.gitignore", "local\n")
+        .write("sub/local", "")
+        .write("sub/_build/y", "")
+        .write("stead.lock", "{}");
     folder.write(".ignore", "index.html\n").write("index.html", "");
     assert_eq!(folder.paths(), [".gitignore", ".ignore", "index.html", "keep.log", "sub/.gitignore", "sub/_build/y"]);
 }
@@ -85,7 +101,11 @@ fn what_git_ignores_stays_out_also_without_a_repository() {
 #[test]
 fn a_part_of_a_repository_follows_the_rules_above_it_and_no_further() {
     let folder = Folder::new();
-    folder.write("../.gitignore", "*.html\n").write(".gitignore", "*.log\n/public/\n").write(".git/HEAD", "ref: x").write(".git/info/exclude", "private\n");
+    folder
+        .write("../.gitignore", "*.html\n")
+        .write(".gitignore", "*.log\n/public/\n")
+        .write(".git/HEAD", "ref: x")
+        .write(".git/info/exclude", "private\n");
     folder.write("site/a.log", "").write("site/index.html", "").write("site/private", "").write("public/made.html", "");
     let taken = snapshot(&folder.path().join("site"), None).unwrap();
     assert_eq!(taken.tree.entries.keys().map(|path| path.as_str()).collect::<Vec<_>>(), ["index.html"]);
@@ -97,10 +117,25 @@ fn a_part_of_a_repository_follows_the_rules_above_it_and_no_further() {
 #[test]
 fn the_tree_is_what_git_would_commit() {
     let folder = Folder::new();
-    folder.write(".gitignore", "*.o\nbuild/\n!important.o\n/top\ndoc/**/*.pdf\n\\#odd\n").write("a.o", "").write("important.o", "");
-    folder.write("build/x", "").write("sub/build/important.o", "").write("top", "").write("sub/top", "").write("doc/a/b/c.pdf", "").write("doc/c.txt", "").write("#odd", "");
+    folder
+        .write(".gitignore", "*.o\nbuild/\n!important.o\n/top\ndoc/**/*.pdf\n\\#odd\n")
+        .write("a.o", "")
+        .write("important.o", "");
+    folder
+        .write("build/x", "")
+        .write("sub/build/important.o", "")
+        .write("top", "")
+        .write("sub/top", "")
+        .write("doc/a/b/c.pdf", "")
+        .write("doc/c.txt", "")
+        .write("#odd", "");
     let git = |arguments: &[&str]| {
-        let done = Command::new("git").args(arguments).current_dir(folder.path()).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").output();
+        let done = Command::new("git")
+            .args(arguments)
+            .current_dir(folder.path())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .output();
         let done = done.expect("this test needs git");
         assert!(done.status.success(), "{done:?}");
         String::from_utf8(done.stdout).unwrap()
@@ -118,7 +153,10 @@ fn everything_counts_in_what_a_build_has_made() {
     folder.write(".gitignore", "*\n").write("a.log", "");
     fs::create_dir_all(folder.path().join("empty/inner")).unwrap();
     let taken = snapshot_whole(&folder.path(), None).unwrap();
-    assert_eq!(taken.tree.entries.keys().map(|path| path.as_str()).collect::<Vec<_>>(), [".gitignore", "a.log", "empty/inner"]);
+    assert_eq!(
+        taken.tree.entries.keys().map(|path| path.as_str()).collect::<Vec<_>>(),
+        [".gitignore", "a.log", "empty/inner"]
+    );
     assert_eq!(taken.tree.get("empty/inner"), Some(&Entry::Folder));
 }
 
@@ -256,11 +294,14 @@ fn a_warm_look_at_ten_thousand_files_is_quick() {
     folder.settle("last");
     assert_eq!(folder.look().hashed, 10_001);
     // The best of several, because the machine does other things too.
-    let best = (0..10).map(|_| {
-        let began = std::time::Instant::now();
-        assert_eq!(folder.look().hashed, 0);
-        began.elapsed()
-    }).min().unwrap();
+    let best = (0..10)
+        .map(|_| {
+            let began = std::time::Instant::now();
+            assert_eq!(folder.look().hashed, 0);
+            began.elapsed()
+        })
+        .min()
+        .unwrap();
     eprintln!("10,001 files, warm: {best:?}");
     assert!(best < std::time::Duration::from_millis(300), "{best:?}");
 }

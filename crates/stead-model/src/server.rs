@@ -7,7 +7,7 @@
 use crate::name::{Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
 use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One machine, as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +121,18 @@ pub struct Build {
     /// Environment variables of the build.
     #[serde(default)]
     pub environment: BTreeMap<VariableName, String>,
+}
+
+impl Build {
+    /// What every shell command takes for granted: Debian calls these packages essential (Policy,
+    /// section 3.8), so that no other package depends on them.
+    pub const TOOLS: [&str; 5] = ["coreutils", "dash", "findutils", "grep", "sed"];
+
+    /// Every package that the build's runtime is asked for: the declared ones and [`Build::TOOLS`].
+    pub fn all_packages(&self) -> BTreeSet<PackageName> {
+        let tools = Self::TOOLS.iter().map(|name| name.parse().expect("the tools are named by package names"));
+        self.packages.iter().cloned().chain(tools).collect()
+    }
 }
 
 /// What systemd does when a service ends (`systemd.service(5)`).

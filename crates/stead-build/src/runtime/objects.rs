@@ -3,14 +3,14 @@
 //! Promises that an object under its name has had its bytes when it was put there; it appears by
 //! rename, whole. Safe for several threads and processes at once. Never removes anything.
 
-use stead_debian::package::Objects;
-use stead_model::hash::Hash;
-use stead_model::tree::Object;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
+use stead_debian::package::Objects;
+use stead_model::hash::Hash;
+use stead_model::tree::Object;
 use tempfile::NamedTempFile;
 
 /// Contents up to this size are hashed before anything is written.
@@ -141,7 +141,10 @@ mod tests {
             assert_eq!(object, Object::of(&content));
             assert_eq!(objects.read(object).unwrap(), content);
         }
-        assert!(fs::read_dir(folder.path()).unwrap().flatten().all(|entry| entry.path().is_dir()), "nothing is left over");
+        assert!(
+            fs::read_dir(folder.path()).unwrap().flatten().all(|entry| entry.path().is_dir()),
+            "nothing is left over"
+        );
     }
 
     #[test]

@@ -5,14 +5,14 @@
 
 use super::Error;
 use super::index::Stat;
-use stead_model::hash::Hash;
-use stead_model::path::RelativePath;
-use stead_model::tree::Object;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use stead_model::hash::Hash;
+use stead_model::path::RelativePath;
+use stead_model::tree::Object;
 
 /// How often a file that changes under our hands is read again.
 const ATTEMPTS: usize = 3;
@@ -45,7 +45,9 @@ pub(super) fn hash_all(jobs: Vec<Job>) -> Result<Vec<Done>, Error> {
     let work = || {
         let mut buffer = vec![0; 128 * 1024];
         let mut done = Vec::new();
-        while let Some((place, job)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, jobs.get(at)?))) {
+        while let Some((place, job)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, jobs.get(at)?)))
+        {
             done.push((place, hash(job, &mut buffer)));
         }
         done

@@ -5,13 +5,13 @@
 //! look began, or later, is not remembered. Never fails: what it cannot read or write it forgets.
 
 use serde::{Deserialize, Serialize};
-use stead_model::hash::Hash;
-use stead_model::path::RelativePath;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use stead_model::hash::Hash;
+use stead_model::path::RelativePath;
 use tempfile::NamedTempFile;
 
 /// Another format is another file: it is forgotten and written anew.

@@ -100,7 +100,13 @@ fn a_lock_that_contradicts_itself_is_refused() {
     assert!(tampered("debian/amd64/nginx-light", "debian/amd64/nginx").contains("says it is"));
     assert!(tampered("\"name\": \"libc6\"", "\"name\": \"zlib1g\"").contains("not in order"));
     assert!(tampered("pool/main/libc6.deb", "../../etc/x").contains("no path in an archive"));
-    assert!(tampered("\"version\": \"2.36-9\", \"architecture\": \"amd64\"", "\"version\": \"2.36-9\", \"architecture\": \"arm64\"").contains("does not run on"));
+    assert!(
+        tampered(
+            "\"version\": \"2.36-9\", \"architecture\": \"amd64\"",
+            "\"version\": \"2.36-9\", \"architecture\": \"arm64\""
+        )
+        .contains("does not run on")
+    );
     assert!(tampered("path:../portfolio", "debian:bookworm").contains("no URL of a path input"));
     let mut orphan = lock();
     orphan.inputs.remove("debian");

@@ -3,8 +3,8 @@
 use super::*;
 use crate::moved;
 use crate::moved::tests::package;
-use stead_model::hash::Sha256;
 use std::fs;
+use stead_model::hash::Sha256;
 
 /// An archive whose every look finds something newer.
 #[derive(Default)]
@@ -14,7 +14,11 @@ struct Restless {
 }
 
 impl DebianResolver for Restless {
-    fn suites(&mut self, input: DebianInput<'_>, architectures: &BTreeSet<&str>) -> Result<BTreeMap<String, LockedSuite>, Failure> {
+    fn suites(
+        &mut self,
+        input: DebianInput<'_>,
+        architectures: &BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, LockedSuite>, Failure> {
         self.looks += 1;
         assert_eq!(architectures.iter().copied().collect::<Vec<_>>(), ["amd64"]);
         self.log.push(format!("suites {}", input.release));
@@ -44,7 +48,8 @@ impl Project {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("site")).unwrap();
         fs::write(folder.path().join("site/index.html"), "one").unwrap();
-        let mut project = Self { folder, inputs: BTreeMap::new(), runtimes: BTreeSet::new(), archive: Restless::default() };
+        let mut project =
+            Self { folder, inputs: BTreeMap::new(), runtimes: BTreeSet::new(), archive: Restless::default() };
         project.declare("debian", "debian:bookworm");
         project.declare("site", "path:site");
         project.need("debian", &["nginx", "libnginx-mod"]);
