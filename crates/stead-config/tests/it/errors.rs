@@ -1,0 +1,159 @@
+//! Every mistake gives one clear error at its place. The snapshots are what people read.
+
+use crate::common::{DESIGN, Files};
+
+/// A test for the failure of a project of one module.
+macro_rules! refused {
+    ($($name:ident: $module:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            insta::assert_snapshot!(Files::with_module($module).failure());
+        })*
+    };
+}
+
+refused! {
+    a_syntax_error: "{\n  services.nginx.enable = ,\n}\n";
+    an_unclosed_brace: "{\n  services.nginx = {\n    enable = true,\n}\n";
+    a_misspelt_option: "{\n  services.nginx.virtualHosts.\"a.example\" = {\n    root = \"/srv/a\",\n    locations.\"/\".proxypass = \"http://127.0.0.1:1\",\n  },\n}\n";
+    a_misspelt_section: "{\n  service.nginx.enable = true,\n}\n";
+    a_misspelt_app_option: "{\n  apps.shop = {\n    source = \"/srv/shop\",\n    exce = \"run\",\n  },\n}\n";
+    a_misspelt_health_option: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health.pth = \"/\" } }\n";
+    a_service_without_a_module: "{\n  services.shop.enable = true,\n}\n";
+    a_wrong_type: "{\n  services.nginx.enable = \"yes\",\n}\n";
+    a_port_out_of_range: "{\n  apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 70000 },\n}\n";
+    a_number_where_a_text_belongs: "{\n  apps.shop = {\n    source = \"/srv/shop\", exec = \"run\",\n    environment.PORT = 4000,\n  },\n}\n";
+    a_wrong_word: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", strategy = \"besides\" } }\n";
+    a_wrong_item_of_a_list: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", packages = [\"ok\", \"Not OK\"] } }\n";
+    a_record_where_a_text_belongs: "{ services.nginx.clientMaxBodySize = { a = 1 } }\n";
+    a_text_where_a_record_belongs: "{ services.nginx.virtualHosts.\"a.example\" = \"/srv/a\" }\n";
+    a_required_option_without_a_value: "{\n  apps.shop.source = \"/srv/shop\",\n}\n";
+    an_undeclared_input: "fun { inputs, .. } => {\n  services.nginx.virtualHosts.\"a.example\".root = inputs.portfollio.path,\n}\n";
+    an_input_that_is_nothing_like_any: "fun { inputs, .. } => {\n  services.nginx.virtualHosts.\"a.example\".root = inputs.x.path,\n}\n";
+    a_missing_import: "{\n  services = import \"services.ncl\",\n}\n";
+    an_unbound_name: "{\n  services.nginx.enable = ture,\n}\n";
+    a_function_with_unknown_arguments: "fun { inputs, pkgs, .. } => {}\n";
+    a_function_that_takes_too_few_arguments: "fun { inputs } => {}\n";
+    a_module_that_is_no_module: "\"modules/server.ncl\"\n";
+    a_value_that_refers_to_itself: "fun { config, .. } => {\n  services.nginx.drain = config.services.nginx.drain + 1,\n}\n";
+    an_option_of_a_later_version: "{\n  services.nginx.virtualHosts.\"a.example\" = {\n    enableACME = true,\n    root = \"/srv/a\",\n  },\n}\n";
+    a_service_of_a_later_version: "{\n  services.postgresql.enable = true,\n}\n";
+    a_function_of_a_later_version: "{ networking.firewall.allowedTCPPorts = [80] }\n";
+    a_secret_that_reaches_an_app: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.KEY = secret \"key\" },\n}\n";
+    an_app_name_that_cannot_be: "{ apps.\"My_Shop\" = { source = \"/srv/shop\", exec = \"run\" } }\n";
+    a_variable_name_that_cannot_be: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.\"MY-VAR\" = \"1\" } }\n";
+    an_unknown_debian_input: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", debian = \"debina\" } }\n";
+    an_unknown_runtime: "{\n  runtimes.tools.packages = [\"coreutils\"],\n  systemd.services.tidy.runtime = \"tool\",\n}\n";
+    a_timer_without_a_service: "{ systemd.timers.tidy.timerConfig.OnCalendar = \"daily\" }\n";
+    a_health_check_without_a_port: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", health.path = \"/\" } }\n";
+    a_health_check_that_can_never_pass: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health = { path = \"/\", interval = 20, deadline = 30 } } }\n";
+    a_server_name_that_breaks_out: "{ services.nginx.virtualHosts.\"a.example; include /etc/passwd\" = {} }\n";
+    a_line_break_in_a_line: "{ services.nginx.virtualHosts.\"a.example\".locations.\"/\".tryFiles = \"a\\nb\" }\n";
+    a_folder_that_climbs_out: "fun { inputs, .. } => { services.nginx.virtualHosts.\"a.example\".root = \"%{inputs.portfolio.path}/../x\" }\n";
+    a_field_of_an_input_that_is_not_there: "fun { inputs, .. } => {\n  services.nginx.virtualHosts.\"a.example\".root = inputs.debian.path,\n}\n";
+}
+
+#[test]
+fn two_modules_that_disagree_are_both_named_in_either_order() {
+    let one = "{\n  services.nginx.clientMaxBodySize = \"1m\",\n}\n";
+    let other = "{\n\n  services.nginx.clientMaxBodySize = \"2m\",\n}\n";
+    insta::assert_snapshot!("two_modules_that_disagree", Files::with_modules(&[one, other]).failure());
+    let swapped = Files::with_modules(&[other, one]).failure();
+    assert!(swapped.contains("module1.ncl:3:") && swapped.contains("module2.ncl:2:"), "{swapped}");
+}
+
+#[test]
+fn two_modules_with_different_lists_are_told_that_lists_do_not_join() {
+    let app = "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", packages = [\"one-package\"] } }\n";
+    let other = "{\n  apps.shop.packages = [\"two-package\"],\n}\n";
+    insta::assert_snapshot!(Files::with_modules(&[app, other]).failure());
+}
+
+#[test]
+fn a_misspelt_field_of_an_apps_own_options_is_refused_with_a_suggestion() {
+    let mut files = DESIGN;
+    let server = files[2].1.replace("port = 4100", "prot = 4100");
+    files[2].1 = &server;
+    insta::assert_snapshot!(Files::new(files).failure());
+}
+
+#[test]
+fn a_wrong_value_of_an_apps_own_option_names_both_places() {
+    let mut files = DESIGN;
+    let server = files[2].1.replace("port = 4100", "port = 70000");
+    files[2].1 = &server;
+    insta::assert_snapshot!(Files::new(files).failure());
+}
+
+#[test]
+fn an_apps_required_option_without_a_value_is_named() {
+    let mut files = DESIGN;
+    let server = files[2].1.replace(", host = \"billtracker.site\"", "");
+    files[2].1 = &server;
+    insta::assert_snapshot!(Files::new(files).failure());
+}
+
+#[test]
+fn a_secret_written_in_clear_is_refused_and_not_shown() {
+    let mut files = DESIGN;
+    let server = files[2].1.replace("secret \"secret_key_base\"", "\"correct-horse-battery\"");
+    files[2].1 = &server;
+    let failure = Files::new(files).failure();
+    assert!(!failure.contains("correct-horse-battery"), "{failure}");
+    insta::assert_snapshot!(failure);
+}
+
+#[test]
+fn a_syntax_error_in_an_inputs_module_is_placed_there() {
+    let mut files = DESIGN;
+    files[3].1 = "fun { stead, .. } => {\n  apps.bill-tracker = {\n";
+    insta::assert_snapshot!(Files::new(files).failure());
+}
+
+/// A test for the failure of a project file.
+macro_rules! refused_project {
+    ($($name:ident: $project:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            insta::assert_snapshot!(Files::new([("deploy/stead.ncl", $project)]).failure());
+        })*
+    };
+}
+
+refused_project! {
+    a_misspelt_field_of_the_project: "{\n  inputs.debian.url = \"debian:bookworm\",\n  output = fun inputs => {},\n}\n";
+    a_misspelt_field_of_a_server: "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs = fun inputs => {\n    servers.web = { host = \"h\", sshuser = \"root\" },\n  },\n}\n";
+    a_server_without_a_host: "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs.servers.web = { modules = [] },\n}\n";
+    a_project_without_a_server: "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs = fun inputs => {},\n}\n";
+    a_project_without_a_debian_input: "{\n  outputs.servers.web.host = \"h\",\n}\n";
+    an_input_of_an_unknown_kind: "{\n  inputs.debian.url = \"bookworm\",\n  outputs = {},\n}\n";
+    an_input_from_git: "{\n  inputs.app.url = \"git+https://example.com/app\",\n  outputs = {},\n}\n";
+    a_mirror_of_a_folder: "{\n  inputs.app = { url = \"path:../app\", mirror = \"x\" },\n  outputs = {},\n}\n";
+    a_host_that_is_an_option_of_ssh: "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs.servers.web.host = \"-oProxyCommand=x\",\n}\n";
+    a_module_that_is_not_imported: "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs.servers.web = {\n    host = \"h\",\n    modules = [\"modules/server.ncl\"],\n  },\n}\n";
+    a_project_that_is_a_text: "\"a text\"\n";
+    an_empty_project_file: "";
+}
+
+#[test]
+fn a_folder_without_a_project_is_refused() {
+    insta::assert_snapshot!(Files::new([("deploy/other.ncl", "{}")]).failure());
+}
+
+#[test]
+fn a_misspelt_option_in_a_toml_module_is_refused() {
+    let project = "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs.servers.web = { host = \"h\", modules = [import \"m.toml\"] },\n}\n";
+    let module = "[services.nginx]\nserverTokens = false\nclientMaxBodysize = \"1m\"\n";
+    insta::assert_snapshot!(Files::new([("deploy/stead.ncl", project), ("deploy/m.toml", module)]).failure());
+}
+
+#[test]
+fn a_syntax_error_in_a_toml_module_is_placed_there() {
+    let project = "{\n  inputs.debian.url = \"debian:bookworm\",\n  outputs.servers.web = { host = \"h\", modules = [import \"m.toml\"] },\n}\n";
+    insta::assert_snapshot!(Files::new([("deploy/stead.ncl", project), ("deploy/m.toml", "[services\n")]).failure());
+}
+
+#[test]
+fn a_default_for_an_option_that_has_one_is_explained() {
+    insta::assert_snapshot!(Files::with_module("{\n  services.nginx.serverTokens | default = true,\n}\n").failure());
+}

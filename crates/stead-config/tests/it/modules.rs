@@ -1,0 +1,101 @@
+//! How modules become one configuration: merging, overriding, laziness, and other formats.
+
+use crate::common::{DESIGN, Files};
+
+const SITE: &str = r#"{ services.nginx.virtualHosts."a.example" = { root = "/var/www/a", locations."/".index | default = "index.html" } }"#;
+
+#[test]
+fn the_order_of_modules_does_not_matter() {
+    let modules = [
+        SITE,
+        r#"{ services.nginx.virtualHosts."a.example".locations."/".index = "home.html", services.nginx.serverTokens | priority -1 = true }"#,
+        r#"fun { config, .. } => { services.nginx.clientMaxBodySize = if config.services.nginx.enable then "1m" else "2m" }"#,
+    ];
+    let mut servers = Vec::new();
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        servers.push(Files::with_modules(&order.map(|index| modules[index])).server());
+    }
+    assert!(servers.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(servers[0].nginx.client_max_body_size, "1m");
+    assert_eq!(servers[0].nginx.virtual_hosts["a.example"].locations["/"].index.as_deref(), Some("home.html"));
+}
+
+#[test]
+fn force_wins_over_a_value_and_a_value_over_a_default() {
+    let server = Files::with_modules(&[
+        "{ services.nginx.clientMaxBodySize | default = \"1m\", services.nginx.drain | force = 5 }",
+        "{ services.nginx.clientMaxBodySize = \"2m\", services.nginx.drain = 60 }",
+    ])
+    .server();
+    assert_eq!((server.nginx.client_max_body_size.as_str(), server.nginx.drain), ("2m", 5));
+}
+
+#[test]
+fn nginx_is_enabled_by_a_virtual_host_and_by_nothing_else() {
+    assert!(!Files::with_module("{}").server().nginx.enable);
+    assert!(Files::with_module(SITE).server().nginx.enable);
+    assert!(!Files::with_modules(&[SITE, "{ services.nginx.enable = false }"]).server().nginx.enable);
+}
+
+#[test]
+fn toml_yaml_and_json_files_are_modules() {
+    let project = |file: &str| {
+        format!("{{ inputs.debian.url = \"debian:bookworm\", outputs.servers.web = {{ host = \"h\", modules = [import \"{file}\"] }} }}")
+    };
+    let texts = [
+        ("m.toml", "[services.nginx.virtualHosts.\"a.example\"]\nroot = \"/var/www/a\"\n"),
+        ("m.json", r#"{"services":{"nginx":{"virtualHosts":{"a.example":{"root":"/var/www/a"}}}}}"#),
+        ("m.yaml", "services:\n  nginx:\n    virtualHosts:\n      a.example:\n        root: /var/www/a\n"),
+    ];
+    for (file, text) in texts {
+        let path = format!("deploy/{file}");
+        let server = Files::new([("deploy/stead.ncl", project(file).as_str()), (path.as_str(), text)]).server();
+        assert_eq!(server.nginx.virtual_hosts["a.example"].root.as_deref(), Some("/var/www/a"), "{file}");
+    }
+}
+
+#[test]
+fn times_are_seconds_or_texts() {
+    let server = Files::with_module(
+        r#"{ apps.shop = { source = "/srv/shop", exec = "run", port = 4000, stopTimeout = "2min",
+             health = { path = "/", interval = 0.5, timeout = "500ms", deadline = "1min" } } }"#,
+    )
+    .server();
+    let app = server.apps.values().next().unwrap();
+    let health = app.health.as_ref().unwrap();
+    assert_eq!((app.stop_timeout, health.interval, health.timeout, health.deadline), (120, 500, 500, 60_000));
+}
+
+#[test]
+fn an_app_that_its_module_does_not_enable_is_left_out_and_needs_no_values() {
+    let mut files = DESIGN;
+    files[2].1 = "{}";
+    let server = Files::new(files).server();
+    assert!(server.apps.is_empty());
+}
+
+#[test]
+fn later_options_that_ask_for_nothing_are_accepted() {
+    let module = r#"{ services.nginx.virtualHosts."a.example" = { root = "/srv/a", enableACME = false }, services.postgresql.enable = false }"#;
+    assert!(Files::with_module(module).server().nginx.enable);
+}
+
+#[test]
+fn names_of_environment_variables_and_settings_are_free() {
+    let server = Files::with_module(
+        r#"{ runtimes.tools.packages = ["coreutils"],
+             systemd.services.tidy = { runtime = "tools", environment = { A = "1", B | String = "2" }, serviceConfig = { Type = "oneshot", ExecStart = ["/bin/true", "/bin/true"], Nice = 5, PrivateTmp = true } },
+             systemd.timers.tidy.timerConfig.OnCalendar = "daily" }"#,
+    )
+    .server();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&(server.services, server.timers, server.runtimes)).unwrap());
+}
+
+#[test]
+fn every_server_has_its_own_configuration() {
+    let project = r#"{ inputs.debian.url = "debian:trixie",
+      outputs = fun inputs => { servers = { a = { host = "a", modules = [{ services.nginx.drain = 1 }] }, b = { host = "b", sshPort = 2222, architecture = "arm64" } } } }"#;
+    let servers = Files::new([("deploy/stead.ncl", project)]).servers().unwrap();
+    assert_eq!((servers["a"].nginx.drain, servers["b"].nginx.drain), (1, 30));
+    assert_eq!((servers["b"].ssh_port.map(|port| port.number()), servers["b"].architecture.as_str()), (Some(2222), "arm64"));
+}
