@@ -43,6 +43,8 @@ pub trait Server {
     fn record(&mut self) -> Result<()>;
     /// Tells whoever follows the activation.
     fn tell(&mut self, words: &str);
+    /// Visitors reach the candidate as of now: tells whoever follows.
+    fn switched(&mut self);
 
     /// Makes a system user if it is missing, and remembers that this activation made it.
     fn make_user(&mut self, user: &UserName) -> Result<()>;

@@ -241,6 +241,8 @@ impl Server for Fake {
 
     fn tell(&mut self, _: &str) {}
 
+    fn switched(&mut self) {}
+
     fn make_user(&mut self, user: &UserName) -> Result<()> {
         self.effect("make_user", |fake| {
             if fake.state.users.insert(user.clone()) {

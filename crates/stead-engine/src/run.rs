@@ -51,7 +51,10 @@ fn act(
     for action in actions {
         let done = match action {
             Action::Start => converge::start(server, pair).map(|()| Event::Started),
-            Action::Switch => converge::switch(server, pair).map(|()| Event::Started),
+            Action::Switch => converge::switch(server, pair).map(|()| {
+                server.switched();
+                Event::Started
+            }),
             Action::Prove => converge::prove(server, pair).map(|()| Event::Proved),
             Action::AwaitLogin => Ok(match server.await_login() {
                 Login::Arrived => Event::LoginArrived,

@@ -35,7 +35,10 @@ pub fn runtime_keys(server: &Server) -> BTreeSet<RuntimeKey> {
 
 /// The runtime in which an app is built; `None`: it is not built.
 pub fn build_key(server: &Server, app: &App) -> Option<RuntimeKey> {
-    app.build.as_ref().map(|build| key(server, app.debian.as_ref(), &build.packages))
+    app.build.as_ref().map(|build| {
+        let packages: Vec<PackageName> = build.all_packages().into_iter().collect();
+        key(server, app.debian.as_ref(), &packages)
+    })
 }
 
 /// The runtime of nginx.

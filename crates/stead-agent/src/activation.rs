@@ -1,0 +1,304 @@
+//! One activation on disk: its record, its events, and the words between its processes.
+//!
+//! `activations/<id>/record.json` is the journal: the phase in it is durable before the actions of
+//! the phase begin. `events.jsonl` beside it is what whoever follows reads; it may lose its end in a
+//! power cut. What an operator tells a running activation (confirm, cancel) is an empty file in
+//! `/run/stead`, gone with a reboot, as the activation's trial is.
+
+use crate::server::RealServer;
+use serde::{Deserialize, Serialize};
+use stead_engine::effects::Pair;
+use stead_engine::run::{self, Ended};
+use stead_engine::table::Event as TableEvent;
+use stead_model::activation::{Phase, Record};
+use stead_model::generation::Generation;
+use stead_model::hash::Hash;
+use stead_model::{layout, name::UnitName};
+use stead_remote::message::{self, Event, Settings};
+use stead_store::{Guard, Store};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// An activation's folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+    id: String,
+}
+
+/// What is in `record.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Journal {
+    /// What `history` shows.
+    pub record: Record,
+    /// What the operator wanted besides.
+    pub settings: Settings,
+    /// Users that this activation made, for the way back.
+    #[serde(default)]
+    pub users_made: Vec<String>,
+    /// What it took so far.
+    #[serde(default)]
+    pub usage: message::Usage,
+}
+
+/// A line of `events.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Line {
+    /// Something happened.
+    Event(Event),
+    /// It is over; nothing follows.
+    Ended(Box<message::Ended>),
+}
+
+/// An activation could not be carried out or taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else changes the server.
+    #[error("another deploy is under way{}", holder.as_ref().map(|who| format!(" ({who})")).unwrap_or_default())]
+    Busy {
+        /// Who, as the lock says.
+        holder: Option<String>,
+    },
+    /// There is no such activation.
+    #[error("there is no activation `{0}`")]
+    Unknown(String),
+    /// Something else runs than what the plan started from.
+    #[error("the server runs another generation than the plan started from")]
+    Stale,
+    /// Its files cannot be read or written.
+    #[error("activation `{id}`: cannot {what}")]
+    Disk {
+        /// The activation.
+        id: String,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store does not have what it should.
+    #[error("generation {0} is not on the server")]
+    NoGeneration(Hash),
+    /// The store cannot be used.
+    #[error("the store cannot be used: {0}")]
+    Store(String),
+    /// An effect that the engine cannot do without failed.
+    #[error(transparent)]
+    Engine(#[from] stead_engine::effects::Failure),
+}
+
+impl Folder {
+    /// The folder of the activation with this id; it need not exist.
+    pub fn of(id: &str) -> Result<Self, Error> {
+        let plain = !id.is_empty() && id.len() < 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !plain {
+            return Err(Error::Unknown(id.to_owned()));
+        }
+        Ok(Self { path: Path::new(layout::ACTIVATIONS).join(id), id: id.to_owned() })
+    }
+
+    /// Every activation on this server, the newest first.
+    pub fn all() -> Vec<Self> {
+        let names = fs::read_dir(layout::ACTIVATIONS).into_iter().flatten().flatten();
+        let mut ids: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        ids.iter().filter_map(|id| Self::of(id).ok()).collect()
+    }
+
+    /// The newest activation that has not ended.
+    pub fn unfinished() -> Option<(Self, Journal)> {
+        let newest = Self::all().into_iter().find_map(|folder| folder.read().ok().map(|journal| (folder, journal)))?;
+        (!newest.1.record.phase.is_end()).then_some(newest)
+    }
+
+    /// Begins a new activation: its folder and its first journal entry are durable on return.
+    pub fn begin(journal: &Journal) -> Result<Self, Error> {
+        let folder = Self::of(&journal.record.id)?;
+        fs::create_dir_all(&folder.path).map_err(folder.failed("make its folder"))?;
+        folder.write(journal)?;
+        sync_folder(Path::new(layout::ACTIVATIONS)).map_err(folder.failed("make its folder durable"))?;
+        Ok(folder)
+    }
+
+    fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
+        let id = self.id.clone();
+        move |source| Error::Disk { id, what, source }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The journal as it was last written.
+    pub fn read(&self) -> Result<Journal, Error> {
+        let text = match fs::read(self.path.join("record.json")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Unknown(self.id.clone())),
+            other => other.map_err(self.failed("read its journal"))?,
+        };
+        serde_json::from_slice(&text).map_err(|error| self.failed("understand its journal")(error.into()))
+    }
+
+    /// Writes the journal, durably, by rename.
+    pub fn write(&self, journal: &Journal) -> Result<(), Error> {
+        let write = || -> io::Result<()> {
+            let temporary = self.path.join(".record.json.new");
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, journal)?;
+            file.sync_all()?;
+            fs::rename(&temporary, self.path.join("record.json"))?;
+            sync_folder(&self.path)
+        };
+        write().map_err(self.failed("write its journal"))
+    }
+
+    /// Adds a line to the event log. Not durable; a failure to write it changes nothing else.
+    pub fn tell(&self, line: &Line) {
+        let Ok(mut text) = serde_json::to_vec(line) else { return };
+        text.push(b'\n');
+        let file = OpenOptions::new().create(true).append(true).open(self.events());
+        let _ = file.and_then(|mut file| file.write_all(&text));
+    }
+
+    /// The event log.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    fn word(&self, word: &str) -> PathBuf {
+        Path::new(layout::RUN).join("activations").join(format!("{}.{word}", self.id))
+    }
+
+    /// Tells the running activation something: `confirm` or `cancel`.
+    pub fn say(&self, word: &str) -> Result<(), Error> {
+        let path = self.word(word);
+        let say = || -> io::Result<()> {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            File::create(&path).map(drop)
+        };
+        say().map_err(self.failed("be told"))
+    }
+
+    /// Whether the activation was told this.
+    pub fn was_told(&self, word: &str) -> bool {
+        self.word(word).exists()
+    }
+
+    /// The transient service that carries it out.
+    pub fn unit(&self) -> UnitName {
+        let name = format!("stead-activation-{}.service", self.id.to_ascii_lowercase());
+        name.parse().expect("an activation's id is letters, digits and hyphens")
+    }
+
+    /// Starts the transient service that carries it out; when that ends, however it ends, another
+    /// one takes up what it left.
+    pub fn start(&self, agent: &Path) -> Result<(), Error> {
+        let agent = agent.display().to_string();
+        let (command, after) = ([agent.as_str(), "agent", "activate", &self.id], [agent.as_str(), "agent", "recover", &self.id]);
+        const LONGEST: u32 = 3600;
+        stead_host::systemd::start_transient(&self.unit(), &command, &after, LONGEST)
+            .map_err(|error| self.failed("start its service")(io::Error::other(error.to_string())))
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Waits up to ten seconds for the lock: a session that just staged may still be letting go of it.
+pub fn lock() -> Result<Guard, Error> {
+    let path = Path::new(layout::LOCK);
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Store::lock(path) {
+            Ok(Some(guard)) => return Ok(guard),
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) => return Err(Error::Busy { holder: stead_store::lock::holder(path) }),
+            Err(error) => return Err(Error::Store(error.to_string())),
+        }
+    }
+}
+
+/// Carries out the activation with this id, to its end. Called by its transient service.
+///
+/// # Errors
+/// When it cannot begin, or its journal cannot be written; recovery takes it up then.
+pub fn carry_out(id: &str) -> Result<message::Ended, Error> {
+    walk(id, false)
+}
+
+/// Takes up an activation whose process or machine went down. Nothing to do for one that ended.
+///
+/// # Errors
+/// As [`carry_out`].
+pub fn recover(id: &str) -> Result<(), Error> {
+    if Folder::of(id)?.read()?.record.phase.is_end() {
+        return Ok(());
+    }
+    walk(id, true).map(drop)
+}
+
+fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {
+    let folder = Folder::of(id)?;
+    let guard = lock()?;
+    let _ = guard.describe(&format!("activation {id}"));
+    let journal = folder.read()?;
+    let store = Store::open(Path::new(layout::STATE)).map_err(|error| Error::Store(error.to_string()))?;
+    let load = |id: &Hash| -> Result<Generation, Error> {
+        store.generation(id).map_err(|error| Error::Store(error.to_string()))?.ok_or(Error::NoGeneration(*id))
+    };
+    let candidate = load(&journal.record.generation)?;
+    let parent = match &journal.record.parent {
+        Some(parent) => load(parent)?,
+        None => Generation::empty(candidate.server.clone()),
+    };
+    let pair =
+        Pair { parent: &parent, parent_id: journal.record.parent, candidate: &candidate, candidate_id: journal.record.generation };
+    let confirmed = store.confirmed().map_err(|error| Error::Store(error.to_string()))?;
+    let active = Store::active(Path::new(layout::RUN)).map_err(|error| Error::Store(error.to_string()))?;
+    let phase = journal.record.phase;
+    let generation = journal.record.generation;
+    let mut server = RealServer::new(&store, &guard, folder.clone(), journal);
+    let ended = if is_recovery {
+        run::recover(&mut server, pair, phase, confirmed)?
+    } else if active != pair.parent_id {
+        return Err(Error::Stale);
+    } else {
+        run::run(&mut server, pair, phase, TableEvent::Begin)?
+    };
+    let ended = words(&server, generation, ended);
+    folder.tell(&Line::Ended(Box::new(ended.clone())));
+    Ok(ended)
+}
+
+fn words(server: &RealServer<'_>, generation: Hash, ended: Ended) -> message::Ended {
+    let outcome = match ended.phase {
+        Phase::Done | Phase::Confirmed => message::Outcome::Confirmed,
+        Phase::WentBack => message::Outcome::WentBack,
+        _ => message::Outcome::Stuck,
+    };
+    message::Ended {
+        activation: Some(server.folder().id().to_owned()),
+        outcome,
+        generation: Some(generation),
+        active: Store::active(Path::new(layout::RUN)).ok().flatten(),
+        reason: ended.reason,
+        log: Vec::new(),
+        usage: usage(),
+    }
+}
+
+/// What this process took so far: `getrusage(2)` by way of `/proc/self`.
+pub fn usage() -> message::Usage {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the command's name in brackets, which may hold anything: utime, stime, and those of ended children.
+    let fields: Vec<u64> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().filter_map(|field| field.parse().ok()).collect()).unwrap_or_default();
+    let ticks: u64 = fields.get(10..14).map(|times| times.iter().sum()).unwrap_or(0);
+    message::Usage { peak_kib: peak.unwrap_or(0), cpu_ms: ticks * 10 }
+}

@@ -1,0 +1,217 @@
+//! Looking at what runs: status, history, logs, and commands in an app's surroundings.
+//!
+//! Changes nothing of Stead's; a command that the operator runs may of course change what it likes.
+
+use crate::activation::{Folder, Journal};
+use crate::server;
+use stead_host::systemd;
+use stead_model::activation::Record;
+use stead_model::generation::{Generation, Role};
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::name::{Name, UnitName};
+use stead_remote::message::{Machine, Running, Status, UnitStatus};
+use stead_store::Store;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What the agent knows about the machine that it runs on.
+pub fn machine() -> Machine {
+    let uname = rustix::system::uname();
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown").trim_matches('"').to_owned();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory_kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    let free = rustix::fs::statvfs(layout::STATE).map(|stat| stat.f_bavail * stat.f_frsize).unwrap_or(0);
+    Machine {
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        system,
+        architecture: match uname.machine().to_bytes() {
+            b"x86_64" => "amd64".to_owned(),
+            b"aarch64" => "arm64".to_owned(),
+            other => String::from_utf8_lossy(other).into_owned(),
+        },
+        systemd: systemd::version().unwrap_or(0),
+        memory_kib,
+        cores: u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1),
+        free,
+    }
+}
+
+/// The activation under way, if there is one.
+pub fn running() -> Option<Running> {
+    Folder::unfinished().map(|(folder, journal)| running_of(&folder, &journal))
+}
+
+fn running_of(folder: &Folder, journal: &Journal) -> Running {
+    Running {
+        activation: folder.id().to_owned(),
+        generation: journal.record.generation,
+        phase: journal.record.phase,
+        by: journal.record.by.clone(),
+    }
+}
+
+/// The ended activations, the newest first. A line that cannot be read is left out.
+pub fn history(limit: Option<u32>) -> Vec<Record> {
+    let text = fs::read_to_string(layout::HISTORY).unwrap_or_default();
+    let most = limit.map_or(usize::MAX, |limit| limit as usize);
+    text.lines().rev().filter_map(|line| serde_json::from_str(line).ok()).take(most).collect()
+}
+
+/// What runs, and how.
+pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> Status {
+    let generation = active.and_then(|id| store.generation(&id).ok().flatten());
+    let draining = fs::read_dir(layout::DRAINING).into_iter().flatten().flatten();
+    let draining: Vec<UnitName> = draining.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut units: Vec<UnitName> = generation.iter().flat_map(|generation| generation.units.keys().cloned()).collect();
+    units.extend(draining.into_iter().filter(|unit| !generation.as_ref().is_some_and(|generation| generation.units.contains_key(unit))));
+    Status {
+        active,
+        confirmed,
+        running: running(),
+        last: history(Some(1)).pop(),
+        units: unit_states(&units, generation.as_ref()),
+        generations: store.generations().unwrap_or_default(),
+        store_size: size(Path::new(layout::STATE)),
+        uptime: uptime(),
+    }
+}
+
+fn uptime() -> u64 {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+}
+
+/// Bytes of the store, each file counted once whatever its links.
+fn size(folder: &Path) -> u64 {
+    ["objects", "packages", "agents"]
+        .iter()
+        .flat_map(|part| files(&folder.join(part)))
+        .filter_map(|path| fs::symlink_metadata(path).ok())
+        .map(|found| found.len())
+        .sum()
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            _ => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+fn unit_states(units: &[UnitName], generation: Option<&Generation>) -> Vec<UnitStatus> {
+    const PROPERTIES: &str = "--property=Id,ActiveState,SubState,StateChangeTimestampMonotonic,MemoryCurrent,NRestarts";
+    let mut arguments = vec!["show", PROPERTIES];
+    arguments.extend(units.iter().map(UnitName::as_str));
+    if units.is_empty() {
+        return Vec::new();
+    }
+    let text = stead_host::run::run("systemctl", &arguments).unwrap_or_default();
+    let blocks: BTreeMap<String, BTreeMap<&str, &str>> = text
+        .split("\n\n")
+        .map(|block| block.lines().filter_map(|line| line.split_once('=')).collect::<BTreeMap<_, _>>())
+        .filter_map(|block| Some(((*block.get("Id")?).to_owned(), block)))
+        .collect();
+    let now = uptime();
+    let state = |unit: &UnitName| {
+        let empty = BTreeMap::new();
+        let block = blocks.get(unit.as_str()).unwrap_or(&empty);
+        let text = |key: &str| block.get(key).copied().unwrap_or_default();
+        let wanted = generation.and_then(|generation| generation.units.get(unit));
+        let active = text("ActiveState");
+        let since: u64 = text("StateChangeTimestampMonotonic").parse().unwrap_or(0);
+        UnitStatus {
+            name: unit.clone(),
+            state: format!("{active} ({})", text("SubState")),
+            well: match wanted {
+                Some(wanted) if wanted.start => active == "active",
+                _ => active != "failed",
+            },
+            since: now.saturating_sub(since / 1_000_000),
+            memory: text("MemoryCurrent").parse().ok().filter(|bytes| *bytes != u64::MAX),
+            restarts: text("NRestarts").parse().unwrap_or(0),
+            port: match wanted.map(|wanted| &wanted.role) {
+                Some(Role::App { .. }) => server::instance_port(unit).map(stead_model::name::Port::number),
+                _ => None,
+            },
+        }
+    };
+    units.iter().map(state).collect()
+}
+
+/// The units that a word means: an app, a service, a unit, or (without one) everything of Stead's.
+pub fn units_of(generation: Option<&Generation>, of: Option<&str>) -> Vec<String> {
+    let Some(of) = of else { return vec!["stead-*".to_owned()] };
+    let is_known = |unit: &UnitName| {
+        unit.as_str() == of
+            || unit.as_str() == format!("stead-{of}.service")
+            || unit.as_str().strip_prefix("stead-").and_then(|rest| rest.split_once('@')).is_some_and(|(app, _)| app == of)
+    };
+    match generation.is_some_and(|generation| generation.units.keys().any(is_known)) {
+        // Older instances of an app are the app too.
+        true if of.ends_with(".service") => vec![of.to_owned()],
+        true => vec![format!("stead-{of}.service"), format!("stead-{of}@*.service")],
+        false => Vec::new(),
+    }
+}
+
+/// A command that runs in the surroundings of an app's live instance: its file system, user,
+/// environment and folder. `None`: the app does not run.
+pub fn beside_app(generation: &Generation, app: &Name, command: &[String]) -> Option<Command> {
+    let is_it = |role: &Role| matches!(role, Role::App { app: known, .. } if known == app);
+    let unit = generation.units.iter().find(|(_, unit)| is_it(&unit.role)).map(|(name, _)| name)?;
+    beside(unit, command)
+}
+
+/// A command in the surroundings of a unit's main process, by `nsenter(1)`.
+fn beside(unit: &UnitName, command: &[String]) -> Option<Command> {
+    let states = systemd::states(&[unit]).ok()?;
+    let pid = states.get(unit).map(|state| state.main_pid).filter(|pid| *pid != 0)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let id = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().nth(1).map(str::to_owned));
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut entered = Command::new("nsenter");
+    entered.args(["--target", &pid.to_string(), "--mount", "--root", "--wd"]);
+    entered.args(["--setuid", &id("Uid:")?, "--setgid", &id("Gid:")?, "--"]);
+    entered.args(command).env_clear();
+    for variable in environment.split(|byte| *byte == 0) {
+        if let Some((key, value)) = std::str::from_utf8(variable).ok().and_then(|text| text.split_once('=')) {
+            entered.env(key, value);
+        }
+    }
+    Some(entered)
+}
+
+/// Runs a health command beside a unit, and waits for its end as long as it is told.
+pub(crate) fn run_beside(unit: &UnitName, command: &str, timeout: Duration) -> Result<(), String> {
+    let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    let mut child = beside(unit, &words)
+        .ok_or("it does not run")?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("`{command}` cannot be run: {error}"))?;
+    let end = Instant::now() + timeout;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(format!("`{command}` ended with {status}")),
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("`{command}` did not end within {timeout:?}"));
+            }
+            Err(error) => return Err(format!("`{command}`: {error}")),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The server's side of Stead: what `stead agent` does.
+//!
+//! [`serve`] answers one operator's connection over standard input and output; [`activation`] is
+//! the record, journal and event log of one attempt to make a generation live, run by a transient
+//! systemd service of its own so that no lost connection can stop it half-way; [`server`] is the
+//! engine's view of this machine; [`stage`] makes a received generation real and tests that it fits.
+//!
+//! Runs as root, listens nowhere, and changes nothing but what DESIGN's eighth promise lists.
+//!
+//! Reading order: [`serve`], [`stage`], [`activation`], [`server`].
+
+pub mod activation;
+pub mod inspect;
+pub mod serve;
+pub mod server;
+pub mod stage;
+mod unpack;

@@ -1,0 +1,584 @@
+//! Answers one operator on standard input and output: the agent's main loop.
+//!
+//! Says hello unasked, then answers requests in order until the operator's side closes. Whatever an
+//! operator's connection does, an activation goes on: it is another process. Before anything else,
+//! an activation that was interrupted is taken up.
+
+use crate::activation::{self, Folder, Journal, Line};
+use crate::stage;
+use crate::inspect;
+use stead_model::activation::{Phase, Record, Verb};
+use stead_model::generation::Generation;
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_remote::frame::{self, Connection, Kind};
+use stead_remote::message::{
+    Collected, Damage, Ended, Event, Failed, Failure, Hello, Outcome, PROTOCOL, PlannedFrom, Reply, Request, Settings,
+};
+use stead_remote::{agent, transfer};
+use stead_store::{Guard, Store};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// The conversation could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection broke, or the other side does not speak this protocol.
+    #[error(transparent)]
+    Frame(#[from] frame::Error),
+    /// The store cannot be used.
+    #[error("the store cannot be opened: {0}")]
+    Store(String),
+    /// The agent cannot read itself.
+    #[error("cannot read the agent's own file")]
+    Own(#[source] std::io::Error),
+}
+
+struct Session<R, W: Write> {
+    connection: Connection<R, W>,
+    store: Store,
+    /// Held from the first change of this session to the moment an activation needs it.
+    guard: Option<Guard>,
+    /// The two sides are out of step: nothing more can be understood.
+    is_over: bool,
+}
+
+type Answer = std::result::Result<Reply, Failed>;
+
+fn refused(kind: Failure, what: impl Into<String>) -> Failed {
+    Failed { kind, what: what.into(), hint: None }
+}
+
+fn of_store(error: impl std::error::Error + 'static) -> Failed {
+    of_stage(stage::Error::store(error))
+}
+
+fn of_stage(error: stage::Error) -> Failed {
+    let kind = match &error {
+        error if error.is_full() => Failure::FullDisk,
+        stage::Error::NoFolder { .. } | stage::Error::NoProgram { .. } | stage::Error::PortTaken { .. } | stage::Error::Nginx(_) => Failure::Unfit,
+        stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
+        _ => Failure::Server,
+    };
+    let mut what = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        what = format!("{what}: {error}");
+        cause = error.source();
+    }
+    let hint = (kind == Failure::FullDisk).then(|| "make room: `stead gc` removes what no kept generation needs".to_owned());
+    Failed { kind, what, hint }
+}
+
+fn of_activation(error: activation::Error) -> Failed {
+    let kind = match &error {
+        activation::Error::Busy { .. } => Failure::Busy,
+        activation::Error::Stale => Failure::Stale,
+        activation::Error::Unknown(_) | activation::Error::NoGeneration(_) => Failure::Unknown,
+        _ => Failure::Server,
+    };
+    refused(kind, error.to_string())
+}
+
+/// Answers one operator, until the connection ends.
+///
+/// # Errors
+/// When the conversation breaks in the middle, or cannot begin.
+pub fn serve<R: Read, W: Write>(input: R, output: W) -> Result<(), Error> {
+    let store = Store::open(Path::new(layout::STATE)).map_err(|error| Error::Store(error.to_string()))?;
+    fs::create_dir_all(layout::RUN).map_err(Error::Own)?;
+    take_up_what_was_interrupted();
+    let mut session = Session { connection: Connection::new(input, output), store, guard: None, is_over: false };
+    let hello = session.hello()?;
+    session.connection.send(&hello)?;
+    loop {
+        let request = match session.connection.receive::<Request>() {
+            Ok(request) => request,
+            Err(frame::Error::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(answer) = session.answer(request)? {
+            session.connection.send(&answer.unwrap_or_else(Reply::Failed))?;
+        }
+        if session.is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// An activation whose service does not run any more is taken up before anything else is answered.
+fn take_up_what_was_interrupted() {
+    let Some((folder, _)) = Folder::unfinished() else { return };
+    let unit = folder.unit();
+    let states = stead_host::systemd::states(&[&unit]).unwrap_or_default();
+    if states.get(&unit).is_none_or(stead_host::systemd::UnitState::is_gone) {
+        // What goes wrong is in its journal, and `hello` tells that it is still unfinished.
+        let _ = activation::recover(folder.id());
+    }
+}
+
+impl<R: Read, W: Write> Session<R, W> {
+    fn active(&self) -> Option<Hash> {
+        Store::active(Path::new(layout::RUN)).ok().flatten()
+    }
+
+    fn confirmed(&self) -> Option<Hash> {
+        self.store.confirmed().ok().flatten()
+    }
+
+    fn generation(&self, id: Option<Hash>) -> Option<Generation> {
+        id.and_then(|id| self.store.generation(&id).ok().flatten())
+    }
+
+    fn hello(&self) -> Result<Hello, Error> {
+        let active = self.active();
+        Ok(Hello {
+            protocol: PROTOCOL,
+            agent: agent::own_hash().map_err(Error::Own)?,
+            machine: inspect::machine(),
+            active,
+            confirmed: self.confirmed(),
+            running: inspect::running(),
+            generations: self.store.generations().unwrap_or_default(),
+        })
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), frame::Error> {
+        self.connection.send(&Reply::Event(event))
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Option<Answer>, Error> {
+        Ok(Some(match request {
+            Request::Status {} => Ok(Reply::Status(Box::new(inspect::status(&self.store, self.active(), self.confirmed())))),
+            Request::History { limit } => Ok(Reply::History { records: inspect::history(limit) }),
+            Request::Describe { generation } => return self.describe(&generation),
+            Request::Stage(offer) => self.stage(&offer)?,
+            Request::Activate { generation, from, verb, by, settings } => self.activate(generation, from, verb, by, settings)?,
+            Request::Confirm { activation } => self.confirm(&activation),
+            Request::Cancel { activation } => tell(&activation, "cancel"),
+            Request::Attach { activation } => self.attach(activation)?,
+            Request::Logs { of, lines, follow } => self.logs(of.as_deref(), lines, follow)?,
+            Request::Exec { app, command } => self.exec(app, &command)?,
+            Request::Gc { dry, keep } => self.collect(dry, keep),
+            Request::Verify {} => self.verify(),
+            Request::Pin { generation, keep } => self.pin(&generation, keep),
+        }))
+    }
+
+    /// A description and its stream; `None`: all is said.
+    fn describe(&mut self, id: &Hash) -> Result<Option<Answer>, Error> {
+        let Some(generation) = self.generation(Some(*id)) else {
+            return Ok(Some(Err(refused(Failure::Unknown, format!("generation {} is not on the server", id.short())))));
+        };
+        let text = serde_json::to_vec(&generation).map_err(|error| Error::Store(error.to_string()))?;
+        let packed = zstd::bulk::compress(&text, 3).map_err(|error| Error::Store(error.to_string()))?;
+        self.connection.writer.message(&Reply::Description { size: text.len() as u64 })?;
+        for part in packed.chunks(frame::DATA_LIMIT) {
+            self.connection.writer.frame(Kind::Data, part)?;
+        }
+        self.connection.writer.frame(Kind::End, &[])?;
+        self.connection.writer.flush()?;
+        Ok(None)
+    }
+
+    /// The lock for this session's changes; taken once.
+    fn hold(&mut self) -> Result<(), Failed> {
+        if self.guard.is_some() {
+            return Ok(());
+        }
+        if let Some(running) = inspect::running() {
+            return Err(refused(Failure::Busy, format!("another deploy is under way: {} by {}", running.activation, running.by)));
+        }
+        match Store::lock(Path::new(layout::LOCK)) {
+            Ok(Some(guard)) => {
+                let _ = guard.describe("an operator's session");
+                self.guard = Some(guard);
+                Ok(())
+            }
+            Ok(None) => {
+                let holder = stead_store::lock::holder(Path::new(layout::LOCK)).unwrap_or_else(|| "somebody else".to_owned());
+                Err(refused(Failure::Busy, format!("the server is being changed by {holder}")))
+            }
+            Err(error) => Err(refused(Failure::Server, error.to_string())),
+        }
+    }
+
+    fn stage(&mut self, offer: &stead_remote::message::Offer) -> Result<Answer, Error> {
+        if let Err(failed) = self.hold() {
+            // What follows the offer is not read any more: the conversation ends with the words.
+            self.is_over = true;
+            return Ok(Err(failed));
+        }
+        let active = self.active();
+        let Some(guard) = self.guard.take() else { return Ok(Err(refused(Failure::Server, "the lock was lost"))) };
+        let store = &self.store;
+        let received = transfer::receive(&mut self.connection, offer, store, &guard, active.as_ref(), &mut |generation| {
+            Ok(transfer::lacking_packages(store, generation))
+        });
+        let generation = match received {
+            Ok(generation) => generation,
+            Err(transfer::ReceiveError::Refused(failed)) => return Ok(Err(failed)),
+            Err(transfer::ReceiveError::Broken(failed)) => {
+                self.is_over = true;
+                return Ok(Err(failed));
+            }
+            Err(transfer::ReceiveError::Line(error)) => return Err(error.into()),
+        };
+        let id = offer.generation;
+        let from = self.generation(active);
+        let connection = &mut self.connection;
+        let mut last = Instant::now();
+        let staged = stage::stage(&self.store, &guard, &generation, from.as_ref(), &mut |what, done, total| {
+            // A progress event each tenth of a second is plenty; one that cannot be sent is no reason to stop.
+            if last.elapsed() > Duration::from_millis(100) {
+                last = Instant::now();
+                let _ = connection.send(&Reply::Event(Event::Progress { what: what.to_owned(), done, total }));
+            }
+        });
+        self.guard = Some(guard);
+        Ok(staged.map(|()| Reply::Staged { generation: id }).map_err(of_stage))
+    }
+
+    fn activate(
+        &mut self,
+        generation: Option<Hash>,
+        from: Option<PlannedFrom>,
+        verb: Verb,
+        by: String,
+        settings: Settings,
+    ) -> Result<Answer, Error> {
+        let (active, confirmed) = (self.active(), self.confirmed());
+        if from.is_some_and(|from| from.active != active) {
+            let now = active.map_or("nothing of Stead's".to_owned(), |id| format!("generation {}", id.short()));
+            return Ok(Err(refused(Failure::Stale, format!("the server runs {now} by now, which is not what the plan started from"))));
+        }
+        let generation = match generation.map_or_else(|| self.before(active), Ok) {
+            Ok(generation) => generation,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        if let Err(failed) = self.hold() {
+            return Ok(Err(failed));
+        }
+        let Some(candidate) = self.generation(Some(generation)) else {
+            return Ok(Err(refused(Failure::Unknown, format!("generation {} is not on the server", generation.short()))));
+        };
+        if active == Some(generation) && confirmed == Some(generation) && self.all_well(&candidate) {
+            return Ok(Ok(Reply::Ended(Box::new(unchanged(generation)))));
+        }
+        if verb == Verb::Rollback {
+            let from = self.generation(active);
+            if let Err(error) = stage::fits(&candidate, from.as_ref()) {
+                return Ok(Err(of_stage(error)));
+            }
+        }
+        let folder = match begin(generation, active, verb, by, settings) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(Err(of_activation(error))),
+        };
+        // From here on the activation's own process holds the lock.
+        self.guard = None;
+        let agent = agent_path();
+        if let Err(error) = folder.start(&agent) {
+            let _ = activation::recover(folder.id());
+            return Ok(Err(of_activation(error)));
+        }
+        self.event(Event::Began { activation: folder.id().to_owned() })?;
+        self.follow(&folder)
+    }
+
+    /// What ran before the active generation, by the history.
+    fn before(&self, active: Option<Hash>) -> Result<Hash, Failed> {
+        let records = inspect::history(None);
+        let made = records.iter().find(|record| record.phase == Phase::Done && Some(record.generation) == active);
+        let parent = made.and_then(|record| record.parent);
+        parent.ok_or_else(|| Failed {
+            kind: Failure::Refused,
+            what: "there is no generation before this one to go back to".to_owned(),
+            hint: Some("`stead history` lists what is kept; `stead rollback --to GENERATION` goes to any of it".to_owned()),
+        })
+    }
+
+    /// Whether everything of a generation that should run does run.
+    fn all_well(&self, generation: &Generation) -> bool {
+        let units: Vec<_> = generation.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
+        let states = stead_host::systemd::states(&units).unwrap_or_default();
+        units.iter().all(|unit| states.get(*unit).is_some_and(stead_host::systemd::UnitState::is_active))
+    }
+
+    fn confirm(&mut self, id: &str) -> Answer {
+        let folder = Folder::of(id).map_err(of_activation)?;
+        let journal = folder.read().map_err(of_activation)?;
+        match journal.record.phase {
+            Phase::Confirmed | Phase::Done => Ok(Reply::Accepted {}),
+            phase if phase.is_end() || phase == Phase::GoingBack => {
+                Err(refused(Failure::Refused, "it is too late: the server went back already"))
+            }
+            _ => tell(id, "confirm"),
+        }
+    }
+
+    fn attach(&mut self, id: Option<String>) -> Result<Answer, Error> {
+        let folder = match id {
+            Some(id) => Folder::of(&id),
+            None => Folder::all().into_iter().next().ok_or(activation::Error::Unknown("the last one".to_owned())),
+        };
+        let folder = match folder.and_then(|folder| folder.read().map(|_| folder)) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(Err(of_activation(error))),
+        };
+        self.event(Event::Began { activation: folder.id().to_owned() })?;
+        self.follow(&folder)
+    }
+
+    /// Passes on an activation's events until it has ended.
+    fn follow(&mut self, folder: &Folder) -> Result<Answer, Error> {
+        let mut position = 0;
+        let mut quiet_since = Instant::now();
+        loop {
+            let mut text = Vec::new();
+            if let Ok(mut file) = fs::File::open(folder.events()) {
+                let _ = file.seek(std::io::SeekFrom::Start(position));
+                let _ = file.read_to_end(&mut text);
+            }
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            position += whole as u64;
+            for line in text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                quiet_since = Instant::now();
+                match serde_json::from_slice::<Line>(line) {
+                    Ok(Line::Event(event)) => self.event(event)?,
+                    Ok(Line::Ended(mut ended)) => {
+                        ended.usage.peak_kib = ended.usage.peak_kib.max(activation::usage().peak_kib);
+                        ended.usage.cpu_ms += activation::usage().cpu_ms;
+                        return Ok(Ok(Reply::Ended(ended)));
+                    }
+                    Err(_) => {}
+                }
+            }
+            if whole == 0 {
+                if quiet_since.elapsed() > Duration::from_secs(3) {
+                    quiet_since = Instant::now();
+                    if let Some(ended) = ended_without_words(folder, self.active()) {
+                        return Ok(ended);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    fn logs(&mut self, of: Option<&str>, lines: u32, follow: bool) -> Result<Answer, Error> {
+        let generation = self.generation(self.active());
+        let units = inspect::units_of(generation.as_ref(), of);
+        if units.is_empty() {
+            let what = of.unwrap_or_default();
+            return Ok(Err(refused(Failure::Unknown, format!("there is no app, service or unit `{what}` on the server"))));
+        }
+        let mut command = std::process::Command::new("journalctl");
+        command.args(["--no-pager", "--output=json", "--quiet"]).arg(format!("--lines={lines}"));
+        command.args(units.iter().map(|unit| format!("--unit={unit}")));
+        if follow {
+            command.arg("--follow");
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => return Ok(Err(refused(Failure::Server, format!("journalctl cannot be run: {error}")))),
+        };
+        let output = child.stdout.take().map(BufReader::new);
+        for line in output.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            if let Some(event) = log_event(&line)
+                && let Err(error) = self.event(event)
+            {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(error.into());
+            }
+        }
+        let _ = child.wait();
+        Ok(Ok(Reply::Done {}))
+    }
+
+    fn exec(&mut self, app: Option<stead_model::name::Name>, command: &[String]) -> Result<Answer, Error> {
+        let mut process = match (&app, command) {
+            (_, []) => return Ok(Err(refused(Failure::Refused, "there is no command"))),
+            (None, [program, arguments @ ..]) => {
+                let mut process = std::process::Command::new(program);
+                process.args(arguments);
+                process
+            }
+            (Some(app), command) => {
+                let generation = self.generation(self.active());
+                let known = generation.as_ref().and_then(|generation| inspect::beside_app(generation, app, command));
+                match known {
+                    Some(process) => process,
+                    None => return Ok(Err(refused(Failure::Unknown, format!("no app `{app}` runs on the server")))),
+                }
+            }
+        };
+        // Standard input ends at once: what a person types into a command needs a terminal, which is `stead lab ssh`'s or ssh's.
+        while !matches!(self.connection.reader.frame()?.kind, Kind::End) {}
+        let output = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = match output {
+            Ok(child) => child,
+            Err(error) => return Ok(Err(refused(Failure::Unknown, format!("`{}` cannot be run: {error}", command[0])))),
+        };
+        let errors = child.stderr.take();
+        let (sender, receiver) = std::sync::mpsc::channel::<(Kind, Vec<u8>)>();
+        let mut readers = vec![pump(Kind::Errors, errors, sender.clone())];
+        readers.push(pump(Kind::Data, child.stdout.take(), sender));
+        for (kind, bytes) in receiver {
+            self.connection.writer.frame(kind, &bytes)?;
+            self.connection.writer.flush()?;
+        }
+        readers.into_iter().for_each(|reader| drop(reader.join()));
+        self.connection.writer.frame(Kind::End, &[])?;
+        use std::os::unix::process::ExitStatusExt;
+        let code = child.wait().map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))).unwrap_or(127);
+        Ok(Ok(Reply::Exited { code }))
+    }
+
+    fn collect(&mut self, dry: bool, keep: u32) -> Answer {
+        self.hold()?;
+        let mut kept: BTreeSet<Hash> = self.active().into_iter().chain(self.confirmed()).collect();
+        let recent = inspect::history(None).into_iter().filter(|record| record.phase == Phase::Done).map(|record| record.generation);
+        let mut last: Vec<Hash> = Vec::new();
+        for generation in recent {
+            if !last.contains(&generation) {
+                last.push(generation);
+            }
+        }
+        kept.extend(last.into_iter().take(keep as usize));
+        let pins = fs::read_dir(layout::PINS).into_iter().flatten().flatten();
+        kept.extend(pins.filter_map(|entry| entry.file_name().to_str()?.parse::<Hash>().ok()));
+        let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
+        let collected = self.store.collect(guard, &kept, dry).map_err(of_store)?;
+        Ok(Reply::Collected(Collected {
+            generations: collected.generations.len() as u64,
+            trees: collected.trees,
+            runtimes: collected.runtimes,
+            packages: collected.packages,
+            objects: collected.objects,
+            bytes: collected.bytes,
+        }))
+    }
+
+    fn verify(&mut self) -> Answer {
+        let damage = self.store.verify().map_err(of_store)?;
+        let damage = damage.into_iter().map(|damage| Damage { path: damage.path.display().to_string(), what: damage.what.to_string() });
+        Ok(Reply::Verified { damage: damage.collect(), checked: 0 })
+    }
+
+    fn pin(&mut self, generation: &Hash, keep: bool) -> Answer {
+        if self.generation(Some(*generation)).is_none() {
+            return Err(refused(Failure::Unknown, format!("generation {} is not on the server", generation.short())));
+        }
+        let path = Path::new(layout::PINS).join(generation.to_string());
+        let done = match keep {
+            true => fs::create_dir_all(layout::PINS).and_then(|()| fs::write(&path, b"")),
+            false => fs::remove_file(&path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) }),
+        };
+        done.map(|()| Reply::Done {}).map_err(|error| refused(Failure::Server, error.to_string()))
+    }
+}
+
+fn pump(kind: Kind, from: Option<impl Read + Send + 'static>, to: std::sync::mpsc::Sender<(Kind, Vec<u8>)>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let Some(mut from) = from else { return };
+        let mut buffer = vec![0; 32 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if to.send((kind, buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn tell(id: &str, word: &str) -> Answer {
+    let folder = Folder::of(id).map_err(of_activation)?;
+    folder.read().map_err(of_activation)?;
+    folder.say(word).map_err(of_activation)?;
+    Ok(Reply::Accepted {})
+}
+
+/// The path of this very agent, for the activation's service.
+fn agent_path() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+}
+
+fn begin(generation: Hash, parent: Option<Hash>, verb: Verb, by: String, settings: Settings) -> Result<Folder, activation::Error> {
+    let now = jiff::Timestamp::now();
+    let mut random = [0; 2];
+    let digits = match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)) {
+        Ok(()) => u16::from_le_bytes(random),
+        Err(_) => u16::try_from(std::process::id() & 0xffff).unwrap_or(0),
+    };
+    let record = Record {
+        id: format!("{}-{digits:04x}", now.strftime("%Y%m%dT%H%M%SZ")),
+        generation,
+        parent,
+        verb,
+        by,
+        began: now.as_second(),
+        ended: None,
+        phase: Phase::Staged,
+        reason: None,
+    };
+    Folder::begin(&Journal { record, settings, users_made: Vec::new(), usage: Default::default() })
+}
+
+fn unchanged(generation: Hash) -> Ended {
+    Ended {
+        activation: None,
+        outcome: Outcome::Unchanged,
+        generation: Some(generation),
+        active: Some(generation),
+        reason: None,
+        log: Vec::new(),
+        usage: activation::usage(),
+    }
+}
+
+/// How an activation ended whose events say nothing of it: its process was killed, or the machine went down.
+fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> {
+    let unit = folder.unit();
+    let states = stead_host::systemd::states(&[&unit]).ok()?;
+    if states.get(&unit).is_some_and(|state| !state.is_gone()) {
+        return None;
+    }
+    let _ = activation::recover(folder.id());
+    let journal = folder.read().ok()?;
+    let outcome = match journal.record.phase {
+        Phase::Done => Outcome::Confirmed,
+        Phase::WentBack => Outcome::WentBack,
+        _ => Outcome::Stuck,
+    };
+    let generation = Some(journal.record.generation);
+    let reason = journal.record.reason;
+    let activation = Some(folder.id().to_owned());
+    Some(Ok(Reply::Ended(Box::new(Ended { activation, outcome, generation, active, reason, log: Vec::new(), usage: journal.usage }))))
+}
+
+/// A line of `journalctl --output=json` (`systemd.journal-fields(7)`).
+fn log_event(line: &str) -> Option<Event> {
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
+    let message = match value.get("MESSAGE")? {
+        serde_json::Value::String(text) => text.clone(),
+        // A line that is not UTF-8 comes as an array of bytes.
+        serde_json::Value::Array(bytes) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    Some(Event::Log {
+        unit: text("_SYSTEMD_UNIT").or(text("UNIT")).unwrap_or_default().to_owned(),
+        time: text("__REALTIME_TIMESTAMP")?.parse().ok()?,
+        priority: text("PRIORITY").and_then(|priority| priority.parse().ok()).unwrap_or(6),
+        line: message,
+    })
+}

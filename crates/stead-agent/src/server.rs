@@ -1,0 +1,442 @@
+//! This machine, as the engine may touch it.
+//!
+//! Every function is one effect, by way of `stead-host` (systemd, users, probes) and `stead-store`
+//! (pointers). What it decides by itself is only how long to wait, and which port is free.
+
+use crate::activation::{Folder, Journal, Line};
+use stead_engine::effects::{Failure, Login, Result, Server, UnitState};
+use stead_host::{generator, nginx, ports, probe, systemd, users};
+use stead_model::activation::Phase;
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::server::{Health, HealthCheck};
+use stead_remote::message::Event;
+use stead_store::{Guard, Store, switch};
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a started unit has to stay well, when the operator says nothing else.
+const SOAK: Duration = Duration::from_secs(2);
+/// How long nginx may take to answer with a new configuration.
+const NGINX_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between two looks at something that is expected within moments.
+const BEAT: Duration = Duration::from_millis(10);
+/// Time between the first probes of an instance.
+const FIRST_PROBES: Duration = Duration::from_millis(50);
+
+/// The machine that this runs on, during one activation.
+pub struct RealServer<'a> {
+    store: &'a Store,
+    guard: &'a Guard,
+    folder: Folder,
+    journal: Journal,
+    began: Instant,
+    soak_ends: Option<Instant>,
+    epoch: u32,
+}
+
+fn failed(what: &str) -> impl Fn(String) -> Failure + '_ {
+    move |why| Failure(format!("{what}: {why}"))
+}
+
+fn words<E: std::error::Error>(error: E) -> Failure {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Failure(text)
+}
+
+/// Writes a small file of `/run/stead` by rename.
+fn place(path: &Path, content: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.new"));
+    fs::File::create(&temporary)?.write_all(content.as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+/// The upstream block of an app, as nginx includes it.
+pub fn upstream_file(app: &Name, port: Port) -> String {
+    format!("upstream stead-{app} {{ server 127.0.0.1:{port}; }}\n")
+}
+
+fn instance_file(unit: &UnitName) -> PathBuf {
+    Path::new(layout::INSTANCES).join(format!("{unit}.env"))
+}
+
+/// The port in an instance's environment file.
+pub fn instance_port(unit: &UnitName) -> Option<Port> {
+    let text = fs::read_to_string(instance_file(unit)).ok()?;
+    text.lines().find_map(|line| Port::new(line.split_once('=')?.1.trim_matches('"').parse().ok()?))
+}
+
+impl<'a> RealServer<'a> {
+    /// This machine, for the activation in `folder`. The lock is held for as long.
+    pub fn new(store: &'a Store, guard: &'a Guard, folder: Folder, journal: Journal) -> Self {
+        Self { store, guard, folder, journal, began: Instant::now(), soak_ends: None, epoch: 0 }
+    }
+
+    /// The activation's folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    fn event(&self, event: Event) {
+        self.folder.tell(&Line::Event(event));
+    }
+
+    fn generation(&self, id: &Hash) -> PathBuf {
+        Path::new(layout::GENERATIONS).join(id.to_string())
+    }
+
+    /// Ports that instances have been given, this one's aside.
+    fn given_ports(&self, unit: &UnitName) -> Vec<u16> {
+        let own = instance_file(unit);
+        let files = fs::read_dir(layout::INSTANCES).into_iter().flatten().flatten().map(|entry| entry.path());
+        let others = files.filter(|path| *path != own).filter_map(|path| {
+            let unit = path.file_stem()?.to_str()?.parse().ok()?;
+            instance_port(&unit).map(Port::number)
+        });
+        others.collect()
+    }
+
+    fn unit_failed(&mut self, unit: &UnitName) -> Option<String> {
+        let states = systemd::states(&[unit]).ok()?;
+        let state = states.get(unit)?;
+        let gone = state.active == "failed" || state.restarts > 0 || state.sub == "auto-restart" || state.is_gone();
+        gone.then(|| format!("it ended ({}, status {})", state.result, state.status))
+    }
+}
+
+impl Server for RealServer<'_> {
+    fn journal(&mut self, phase: Phase, reason: Option<&str>) -> Result<()> {
+        self.journal.record.phase = phase;
+        if let Some(reason) = reason {
+            self.journal.record.reason = Some(reason.to_owned());
+        }
+        if phase.is_end() {
+            self.journal.record.ended = Some(jiff::Timestamp::now().as_second());
+            self.journal.usage = crate::activation::usage();
+        }
+        self.folder.write(&self.journal).map_err(words)?;
+        self.event(Event::Phase(phase));
+        Ok(())
+    }
+
+    fn record(&mut self) -> Result<()> {
+        let id = format!("\"{}\"", self.journal.record.id);
+        let history = Path::new(layout::HISTORY);
+        let known = fs::read_to_string(history).unwrap_or_default();
+        if known.lines().rev().take(20).any(|line| line.contains(&id)) {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(&self.journal.record).map_err(words)?;
+        line.push(b'\n');
+        let append = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(history)?;
+            // A line that a power cut tore is ended, so that it spoils only itself.
+            if !known.is_empty() && !known.ends_with('\n') {
+                file.write_all(b"\n")?;
+            }
+            file.write_all(&line)?;
+            file.sync_all()
+        };
+        append().map_err(words)
+    }
+
+    fn tell(&mut self, words: &str) {
+        self.event(Event::Note(words.to_owned()));
+    }
+
+    fn switched(&mut self) {
+        self.event(Event::Live { after: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX) });
+    }
+
+    fn make_user(&mut self, user: &UserName) -> Result<()> {
+        if users::exists(user) {
+            return Ok(());
+        }
+        // Remembered before it is made, so that a crash in between cannot leave one that nobody removes.
+        self.journal.users_made.push(user.to_string());
+        self.folder.write(&self.journal).map_err(words)?;
+        users::make(user).map(drop).map_err(words)
+    }
+
+    fn unmake_user(&mut self, user: &UserName) -> Result<()> {
+        if self.journal.users_made.iter().any(|made| made == user.as_str()) {
+            users::remove(user).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()> {
+        let keep = || -> std::io::Result<()> {
+            fs::create_dir_all(layout::DRAINING)?;
+            let link = Path::new(layout::DRAINING).join(unit.as_str());
+            let target = self.generation(generation).join("units").join(unit.as_str());
+            if fs::read_link(&link).is_ok_and(|known| known == target) {
+                return Ok(());
+            }
+            let temporary = Path::new(layout::DRAINING).join(format!(".{unit}.new"));
+            let _ = fs::remove_file(&temporary);
+            std::os::unix::fs::symlink(&target, &temporary)?;
+            fs::rename(&temporary, &link)
+        };
+        keep().map_err(words)
+    }
+
+    fn release_units(&mut self) -> Result<()> {
+        let names = fs::read_dir(layout::DRAINING).into_iter().flatten().flatten();
+        let units: Vec<UnitName> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let states = systemd::states(&units.iter().collect::<Vec<_>>()).map_err(words)?;
+        let active = fs::read_link(layout::ACTIVE).unwrap_or_default();
+        for unit in &units {
+            let is_gone = states.get(unit).is_none_or(systemd::UnitState::is_gone);
+            let is_of_active = active.join("units").join(unit.as_str()).exists();
+            if is_gone || is_of_active {
+                let _ = fs::remove_file(Path::new(layout::DRAINING).join(unit.as_str()));
+            }
+            if is_gone && !is_of_active {
+                let _ = fs::remove_file(instance_file(unit));
+            }
+        }
+        Ok(())
+    }
+
+    fn activate(&mut self, generation: Option<&Hash>) -> Result<()> {
+        let run = Path::new(layout::RUN);
+        for folder in [layout::RUN, layout::INSTANCES, layout::UPSTREAMS, layout::SOCKETS, layout::DRAINING] {
+            fs::create_dir_all(folder).map_err(words)?;
+        }
+        generator::install().map_err(words)?;
+        match generation {
+            Some(id) => switch::activate(self.guard, run, &self.generation(id)).map_err(words),
+            None => switch::deactivate(self.guard, run).map_err(words),
+        }
+    }
+
+    fn active(&mut self) -> Option<Hash> {
+        Store::active(Path::new(layout::RUN)).ok().flatten()
+    }
+
+    fn confirm(&mut self, generation: &Hash) -> Result<()> {
+        let target = self.generation(generation);
+        switch::confirm(self.guard, self.store.root(), &target).map_err(words)
+    }
+
+    fn reload_systemd(&mut self) -> Result<()> {
+        systemd::reload().map_err(words)
+    }
+
+    fn instance_port(&mut self, unit: &UnitName) -> Option<Port> {
+        instance_port(unit)
+    }
+
+    fn give_port(&mut self, unit: &UnitName, variable: &str, declared: Port) -> Result<Port> {
+        let taken = self.given_ports(unit);
+        let port = if !taken.contains(&declared.number()) && ports::is_free(declared.number()) {
+            declared
+        } else {
+            let seed = u64::from_le_bytes(Hash::of(unit.as_str().as_bytes()).as_bytes()[..8].try_into().unwrap_or_default());
+            let free = ports::free_port(seed, &taken).and_then(Port::new);
+            free.ok_or_else(|| Failure("no port is free for a new instance".to_owned()))?
+        };
+        place(&instance_file(unit), &format!("{variable}={port}\n")).map_err(words)?;
+        Ok(port)
+    }
+
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()> {
+        let path = Path::new(layout::UPSTREAMS).join(format!("{app}.conf"));
+        match port {
+            Some(port) => place(&path, &upstream_file(app, port)).map_err(words),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(words(error)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn start(&mut self, units: &[&UnitName]) -> Result<()> {
+        systemd::forget_failures(units).map_err(words)?;
+        systemd::start(units).map_err(words)
+    }
+
+    fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
+        systemd::stop(units).map_err(words)
+    }
+
+    fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
+        systemd::request_stop(units).map_err(words)
+    }
+
+    fn restart(&mut self, units: &[&UnitName]) -> Result<()> {
+        systemd::forget_failures(units).map_err(words)?;
+        systemd::restart(units).map_err(words)
+    }
+
+    fn reload(&mut self, units: &[&UnitName]) -> Result<()> {
+        units.iter().try_for_each(|unit| systemd::hang_up(unit)).map_err(words)
+    }
+
+    fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>> {
+        let states = systemd::states(units).map_err(words)?;
+        let state = |unit: &&UnitName| match states.get(*unit) {
+            Some(state) => match state.active.as_str() {
+                "active" | "reloading" => UnitState::Active { restarts: state.restarts },
+                // A one-off task that ended well is as it should be.
+                "inactive" if state.sub == "dead" && state.result == "success" && state.load == "loaded" => UnitState::Inactive,
+                "activating" => UnitState::Starting,
+                "deactivating" => UnitState::Stopping,
+                "failed" => UnitState::Failed,
+                _ => UnitState::Inactive,
+            },
+            None => UnitState::Inactive,
+        };
+        Ok(units.iter().map(state).collect())
+    }
+
+    fn last_words(&mut self, unit: &UnitName) -> String {
+        systemd::last_words(unit, 10).unwrap_or_default()
+    }
+
+    fn await_health(&mut self, unit: &UnitName, port: Option<Port>, health: &Health) -> Result<()> {
+        let timeout = Duration::from_millis(health.timeout.into());
+        let began = Instant::now();
+        let end = began + Duration::from_millis(health.deadline.into());
+        let mut passed = 0;
+        let mut last = "it was not probed".to_owned();
+        loop {
+            match ask(unit, port, &health.check, timeout) {
+                Ok(()) => {
+                    passed += 1;
+                    if passed >= health.passes {
+                        return Ok(());
+                    }
+                }
+                Err(why) => {
+                    passed = 0;
+                    if let Some(ended) = self.unit_failed(unit) {
+                        return Err(Failure(ended));
+                    }
+                    last = why;
+                }
+            }
+            if Instant::now() >= end {
+                return Err(Failure(format!("not healthy within {} s; the last answer: {last}", health.deadline / 1000)));
+            }
+            let interval = Duration::from_millis(health.interval.into());
+            let quick = began.elapsed() < Duration::from_secs(5) || passed > 0;
+            sleep(if quick { interval.min(FIRST_PROBES) } else { interval });
+        }
+    }
+
+    fn mark_epoch(&mut self) -> Result<()> {
+        self.epoch += 1;
+        let epoch = self.mark();
+        place(&Path::new(layout::UPSTREAMS).join("epoch.conf"), &nginx::epoch_file(&epoch)).map_err(words)
+    }
+
+    fn reload_nginx(&mut self, unit: &UnitName, configuration: &Hash) -> Result<()> {
+        self.mark_epoch()?;
+        systemd::hang_up(unit).map_err(words)?;
+        let epoch = self.mark();
+        self.await_served(|served| served.configuration == *configuration && served.epoch == epoch)
+    }
+
+    fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
+        // Two instances may answer for a moment: it counts when only one kind of answer comes.
+        self.await_served(|served| {
+            served.configuration == *configuration && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
+        })
+    }
+
+    fn soak(&mut self, started_any: bool) -> bool {
+        let wanted = match self.journal.settings.soak {
+            Some(milliseconds) => Duration::from_millis(milliseconds.into()),
+            None if started_any => SOAK,
+            None => Duration::ZERO,
+        };
+        let end = *self.soak_ends.get_or_insert_with(|| Instant::now() + wanted);
+        if Instant::now() >= end {
+            self.soak_ends = None;
+            return false;
+        }
+        sleep(Duration::from_millis(100).min(wanted));
+        true
+    }
+
+    fn await_login(&mut self) -> Login {
+        let deadline = self.journal.settings.confirm_deadline;
+        self.event(Event::AwaitingLogin { activation: self.folder.id().to_owned(), deadline });
+        let end = Instant::now() + Duration::from_secs(deadline.into());
+        while Instant::now() < end {
+            if self.folder.was_told("confirm") {
+                return Login::Arrived;
+            }
+            if self.folder.was_told("cancel") {
+                return Login::Cancelled;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Login::DeadlinePassed
+    }
+}
+
+impl RealServer<'_> {
+    fn mark(&self) -> String {
+        format!("{}-{}", self.folder.id(), self.epoch)
+    }
+
+    fn await_served(&self, is_it: impl Fn(&nginx::Served) -> bool) -> Result<()> {
+        let end = Instant::now() + NGINX_DEADLINE;
+        let mut last = None;
+        while Instant::now() < end {
+            if let Some(served) = nginx::served() {
+                if is_it(&served) {
+                    return Ok(());
+                }
+                last = Some(served);
+            }
+            sleep(BEAT);
+        }
+        let why = match last {
+            Some(served) => format!("nginx still answers with configuration {} ({})", served.configuration.short(), served.epoch),
+            None => "nginx does not answer".to_owned(),
+        };
+        Err(failed("within 10 s")(why))
+    }
+}
+
+/// One probe of an instance.
+fn ask(unit: &UnitName, port: Option<Port>, check: &HealthCheck, timeout: Duration) -> std::result::Result<(), String> {
+    let address = |port: Option<Port>| {
+        let port = port.ok_or("it has no port to probe")?;
+        Ok::<_, String>(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
+    };
+    match check {
+        HealthCheck::Tcp {} => probe::tcp(address(port)?, timeout).map_err(|error| words(error).0),
+        HealthCheck::Http { path, host, status, body } => {
+            let host = host.as_ref().map_or("localhost", |host| host.as_str());
+            let answer = probe::http(address(port)?, host, path, timeout).map_err(|error| words(error).0)?;
+            let expected = status.map_or((200..400).contains(&answer.status), |status| answer.status == status);
+            if !expected {
+                let text: String = answer.body.chars().take(200).collect();
+                return Err(format!("status {}: {}", answer.status, text.trim()));
+            }
+            match body {
+                Some(text) if !answer.body.contains(text.as_str()) => Err(format!("the body does not contain {text:?}")),
+                _ => Ok(()),
+            }
+        }
+        HealthCheck::Command { command } => crate::inspect::run_beside(unit, command, timeout),
+    }
+}

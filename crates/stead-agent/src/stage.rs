@@ -1,0 +1,218 @@
+//! From "everything arrived" to "published and known to fit": nothing that runs is touched.
+//!
+//! Runtimes are unpacked, the generation is published, and then what can be known before a switch is
+//! asked of the real machine: folders that have to be there, programs that units start, ports that
+//! foreign programs hold, and nginx's own opinion of its configuration.
+
+use crate::unpack;
+use stead_host::{nginx, ports};
+use stead_model::generation::{Generation, Role};
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::name::UnitName;
+use stead_store::{Guard, Store};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// A generation cannot be made, or does not fit this server. Nothing that runs was touched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused.
+    #[error("the store: {what}")]
+    Store {
+        /// The store's words.
+        what: String,
+        /// Whether the disk is full.
+        is_full: bool,
+    },
+    /// A package cannot be unpacked.
+    #[error("package {0} cannot be unpacked")]
+    Package(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Packages cannot be made into a runtime.
+    #[error("the runtime of {0} cannot be made")]
+    Runtime(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The other side makes runtimes by other rules.
+    #[error("runtimes are made by rules {wanted}, this agent knows {known}")]
+    Rules {
+        /// What the generation wants.
+        wanted: u32,
+        /// What this agent does.
+        known: u32,
+    },
+    /// A runtime's recipe is not what its name says.
+    #[error("the recipe of runtime {0} is altered")]
+    Recipe(Hash),
+    /// A folder of the server is missing.
+    #[error("{option}: there is no folder `{path}` on the server")]
+    NoFolder {
+        /// The folder.
+        path: String,
+        /// The option that names it.
+        option: String,
+    },
+    /// A program that a unit starts is not there.
+    #[error("{unit}: `{program}` does not exist in its file system, or cannot be executed")]
+    NoProgram {
+        /// The unit.
+        unit: UnitName,
+        /// The program.
+        program: String,
+    },
+    /// A foreign program listens where the generation wants to.
+    #[error("{unit}: port {port} is taken by `{command}` (process {pid})")]
+    PortTaken {
+        /// The unit that needs it.
+        unit: UnitName,
+        /// The port.
+        port: u16,
+        /// Who has it.
+        command: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// nginx refuses the configuration.
+    #[error("nginx refuses the configuration: {0}")]
+    Nginx(String),
+}
+
+impl Error {
+    /// The store's error, with all its causes in one line.
+    pub(crate) fn store<E: std::error::Error + 'static>(error: E) -> Self {
+        let mut what = error.to_string();
+        let mut is_full = false;
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            is_full |= io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+            cause = error.source();
+            if let Some(cause) = cause {
+                what = format!("{what}: {cause}");
+            }
+        }
+        Self::Store { what, is_full }
+    }
+
+    /// Whether it is for want of space on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store { is_full, .. } => *is_full,
+            Self::Package(_, source) | Self::Runtime(_, source) => {
+                let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+                while let Some(error) = cause {
+                    if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
+                        return true;
+                    }
+                    cause = error.source();
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Makes a generation whose objects, trees and packages are here, publishes it durably, and tests
+/// that it fits. `from` is what runs now.
+///
+/// # Errors
+/// When it cannot be made or does not fit; what was published stays for garbage collection.
+pub fn stage(
+    store: &Store,
+    guard: &Guard,
+    generation: &Generation,
+    from: Option<&Generation>,
+    tell: &mut dyn FnMut(&str, u64, u64),
+) -> Result<(), Error> {
+    unpack::runtimes(store, generation, tell)?;
+    store.publish(guard, generation).map_err(Error::store)?;
+    fits(generation, from)
+}
+
+/// Whether a published generation fits this server, as it is now.
+///
+/// # Errors
+/// The first thing that does not fit.
+pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    for (path, option) in &generation.host_folders {
+        if !Path::new(path.as_str()).is_dir() {
+            return Err(Error::NoFolder { path: path.to_string(), option: option.clone() });
+        }
+    }
+    programs(generation, from)?;
+    free_ports(generation, from)?;
+    test_nginx(generation, from)
+}
+
+/// Every unit that runs from a runtime starts a program that is there.
+fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    let units = Path::new(layout::GENERATIONS).join(generation.id().to_string()).join("units");
+    for name in generation.units.keys() {
+        if from.is_some_and(|from| from.units.get(name) == generation.units.get(name)) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(units.join(name.as_str())) else { continue };
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        let Some(command) = value("ExecStart=") else { continue };
+        let command = command.trim_start_matches(['@', '-', ':', '+', '!']);
+        let program: String = command.chars().take_while(|c| !c.is_whitespace()).filter(|c| *c != '"').collect();
+        let root = value("RootDirectory=").unwrap_or("/");
+        if !is_executable(Path::new(root), &program) {
+            return Err(Error::NoProgram { unit: name.clone(), program });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program can be executed below a root. Links are followed inside the root, as the unit
+/// will see them; what a unit binds from the store is found at its own place.
+fn is_executable(root: &Path, program: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    if program.starts_with(layout::TREES) {
+        return is_program(Path::new(program));
+    }
+    let Ok(folder) = fs::File::open(root) else { return false };
+    let how = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    // openat2(2): the kernel resolves the path as if the folder were the root.
+    let found = rustix::fs::openat2(&folder, program, how, rustix::fs::Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT);
+    found.and_then(|file| rustix::fs::fstat(&file)).is_ok_and(|found| found.st_mode & 0o170_000 == 0o100_000 && found.st_mode & 0o111 != 0)
+}
+
+/// No foreign program listens where the generation's sockets and apps want to.
+fn free_ports(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    let ports_of = |generation: &Generation| -> Vec<(UnitName, u16)> {
+        let of = |name: &UnitName, role: &Role| -> Vec<(UnitName, u16)> {
+            match role {
+                Role::Socket { listen } => listen.iter().map(|listen| (name.clone(), listen.port.number())).collect(),
+                Role::App { port: Some(port), .. } => vec![(name.clone(), port.number())],
+                _ => Vec::new(),
+            }
+        };
+        generation.units.iter().flat_map(|(name, unit)| of(name, &unit.role)).collect()
+    };
+    let known: BTreeSet<u16> = from.map(ports_of).unwrap_or_default().into_iter().map(|(_, port)| port).collect();
+    for (unit, port) in ports_of(generation).into_iter().filter(|(_, port)| !known.contains(port)) {
+        if let Some(listener) = ports::listeners(port).into_iter().find(|listener| !is_ours(listener.pid)) {
+            return Err(Error::PortTaken { unit, port, command: listener.command, pid: listener.pid });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process belongs to a unit of Stead's, by its control group.
+fn is_ours(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains("stead-") || text.contains("stead\\x2d"))
+}
+
+fn test_nginx(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    let Some(part) = &generation.nginx else { return Ok(()) };
+    let known = from.and_then(|from| from.nginx.as_ref());
+    if known.is_some_and(|known| known.configuration == part.configuration && known.runtime == part.runtime) {
+        return Ok(());
+    }
+    nginx::test(&generation.id(), &part.runtime, &part.binds).map_err(|error| match error {
+        stead_host::run::RunError::Failed { output, .. } => Error::Nginx(output),
+        other => Error::Nginx(other.to_string()),
+    })
+}

@@ -1,0 +1,303 @@
+//! `stead deploy`, `up`, `rollback`: making a generation live, watching it, confirming it.
+//!
+//! The exit code is decided here, from how the activation ended on the server, never from how the
+//! conversation about it ended: a line that breaks is taken up again.
+
+use super::update;
+use crate::arguments::{Global, Target, Trial};
+use crate::connect::{self, Connected};
+use crate::environment;
+use crate::failure::{Exit, Failure, Runs, chain};
+use crate::output::{Output, bytes};
+use crate::packages::{self, Packages};
+use crate::project::{self, Bytes, Loaded, Ready};
+use serde_json::json;
+use stead_model::activation::{Phase, Verb};
+use stead_model::hash::{Hash, Sha256};
+use stead_model::lock::LockedPackage;
+use stead_model::name::Name;
+use stead_model::server::Server;
+use stead_model::tree::Object;
+use stead_remote::message::{Ended, Event, Outcome, PlannedFrom, Reply, Request, Settings};
+use stead_remote::transfer::{self, Shipment, Sources};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What a deploy took, as the bench reads it.
+#[derive(Default)]
+struct Measured {
+    began: Option<Instant>,
+    live: Option<f64>,
+}
+
+/// update + check + deploy.
+pub(crate) fn up(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+    let began = Instant::now();
+    output.phase("update");
+    let mut project = project::load(&global.project, output)?;
+    let moved = update::resolve(&project, None, output)?;
+    if !moved.is_empty() {
+        update::show(&moved, output);
+        project = project::load(&global.project, output)?;
+    }
+    deploy_loaded(&project, target, trial, began, output)
+}
+
+/// check + deploy.
+pub(crate) fn deploy(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+    let began = Instant::now();
+    let project = project::load(&global.project, output)?;
+    deploy_loaded(&project, target, trial, began, output)
+}
+
+fn deploy_loaded(project: &Loaded, target: &Target, trial: &Trial, began: Instant, output: &mut Output) -> Result<(), Failure> {
+    let server = project.server(target.server.as_deref())?;
+    let snapshots = project.snapshots()?;
+    project.fitting_lock(&snapshots)?;
+    let connecting = connect::begin(server, target)?;
+    output.phase("build");
+    let ready = project.plan(server, &snapshots, output)?;
+    output.phase("connect");
+    let mut connected = connecting.join(output)?;
+    let id = ready.planned.generation.id();
+    let is_live = connected.hello.active == Some(id) && connected.hello.confirmed == Some(id);
+    if !is_live {
+        output.phase("send");
+        stage(project, &ready, &mut connected, output)?;
+    }
+    let request = Request::Activate {
+        generation: Some(id),
+        from: Some(PlannedFrom { active: connected.hello.active }),
+        verb: Verb::Deploy,
+        by: environment::operator(),
+        settings: settings(trial),
+    };
+    let mut measured = Measured { began: Some(began), live: None };
+    let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
+    if ended.outcome == Outcome::Confirmed {
+        let source = Shelf { bytes: &ready.bytes, packages: BTreeMap::new() };
+        // Only a later transfer's size depends on it.
+        let _ = connect::cache().remember(&ready.planned.generation, &ready.planned.trees, &source);
+    }
+    conclude(&connected, server, &ended, &measured, output)
+}
+
+fn settings(trial: &Trial) -> Settings {
+    let soak = trial.soak.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)));
+    Settings { confirm_deadline: trial.confirm_deadline, soak: soak.map(|soak| u32::try_from(soak.as_millis()).unwrap_or(u32::MAX)) }
+}
+
+/// Where the bytes of a shipment are.
+struct Shelf<'a> {
+    bytes: &'a Bytes,
+    packages: BTreeMap<Sha256, PathBuf>,
+}
+
+impl Sources for Shelf<'_> {
+    fn object(&self, object: Object) -> std::io::Result<Box<dyn Read + Send>> {
+        self.bytes.open(object)
+    }
+
+    fn package(&self, sha256: Sha256) -> std::io::Result<PathBuf> {
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
+        self.packages.get(&sha256).cloned().or_else(|| Some(packages::place(sha256)).filter(|path| path.exists())).ok_or_else(missing)
+    }
+}
+
+/// Sends what the server lacks, and waits until it is published there.
+fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mut Output) -> Result<(), Failure> {
+    let generation = &ready.planned.generation;
+    let base = connected.hello.active.and_then(|id| connect::cache().recall(&id));
+    let known = base.as_ref().map(|base| base.generation.packages()).unwrap_or_default();
+    let mut wanted: BTreeMap<&Name, Vec<LockedPackage>> = BTreeMap::new();
+    for locked in project.lock.iter().flat_map(|lock| lock.runtimes.values()) {
+        for package in &locked.packages {
+            if generation.packages().contains_key(&package.sha256) && !known.contains_key(&package.sha256) {
+                wanted.entry(&locked.debian).or_default().push(package.clone());
+            }
+        }
+    }
+    for (input, mut missing) in wanted {
+        missing.sort();
+        missing.dedup();
+        let fetched = Packages::of(project, input)?.fetch(&missing, output);
+        fetched.map_err(|error| Failure::before(format!("packages cannot be fetched: {}", chain(&error))).runs(connected.runs()))?;
+    }
+    let shelf = Shelf { bytes: &ready.bytes, packages: BTreeMap::new() };
+    let shipment = Shipment { generation, trees: &ready.planned.trees, base: base.as_ref(), sources: &shelf };
+    let sent = transfer::send(connected.session.line(), shipment, &mut |progress| {
+        output.detail(&format!("{} of {}", bytes(progress.done), bytes(progress.total)));
+    });
+    if let Err(error) = sent {
+        return Err(match error {
+            transfer::SendError::Failed(failed) => connect::refused(&failed, connected.runs()),
+            error => Failure::before(format!("{}\n{}", chain(&error), connected.session.said())).runs(connected.runs()),
+        });
+    }
+    output.phase("stage");
+    let reply = connected.listen(&mut |_, event| {
+        if let Event::Progress { what, done, total } = event {
+            output.detail(&format!("{what}: {} of {}", bytes(done), bytes(total)));
+        }
+        Ok(())
+    })?;
+    match reply {
+        Reply::Staged { .. } => Ok(()),
+        _ => Err(Failure::before("the agent answered something else").runs(connected.runs())),
+    }
+}
+
+/// Asks for the activation and sees it through to its end.
+fn activate(connected: &mut Connected, request: &Request, trial: &Trial, measured: &mut Measured, output: &mut Output) -> Result<Ended, Failure> {
+    output.phase("activate");
+    let mut activation = None;
+    let reply = connected.ask(request, |connected, event| watch(connected, event, trial, &mut activation, measured, output));
+    let reply = match (reply, activation) {
+        (Ok(reply), _) => reply,
+        // The activation goes on without us; whoever comes back finds it again.
+        (Err(failure), Some(id)) if failure.exit == Exit::BeforeSwitch => take_up(connected, &id, trial, measured, output).map_err(|_| Failure {
+            exit: Exit::Stuck,
+            what: format!("the connection broke while the activation {id} went on\n{}", failure.what),
+            runs: Runs::Unknown,
+            hint: Some("`stead deploy --attach` tells how it ended; without a login the server goes back by itself".to_owned()),
+        })?,
+        (Err(failure), _) => return Err(failure),
+    };
+    match reply {
+        Reply::Ended(ended) => Ok(*ended),
+        _ => Err(Failure::before("the agent answered something else").runs(connected.runs())),
+    }
+}
+
+/// Logs in again and follows a running activation.
+fn take_up(connected: &mut Connected, id: &str, trial: &Trial, measured: &mut Measured, output: &mut Output) -> Result<Reply, Failure> {
+    output.say("  the connection broke; the activation goes on, logging in again");
+    connected.reconnect()?;
+    let request = Request::Attach { activation: Some(id.to_owned()) };
+    let mut activation = None;
+    connected.ask(&request, |connected, event| watch(connected, event, trial, &mut activation, measured, output))
+}
+
+fn watch(
+    connected: &mut Connected,
+    event: Event,
+    trial: &Trial,
+    activation: &mut Option<String>,
+    measured: &mut Measured,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    match event {
+        Event::Began { activation: id } => *activation = Some(id),
+        Event::Phase(Phase::OnTrial) => output.phase("switch"),
+        Event::Phase(Phase::GoingBack) => output.phase("going back"),
+        Event::Live { .. } => {
+            measured.live = measured.began.map(|began| began.elapsed().as_secs_f64());
+            output.phase("prove");
+        }
+        Event::Note(words) => output.detail(&words),
+        Event::AwaitingLogin { activation, .. } if !trial.no_confirm => {
+            output.phase("confirm");
+            if let Err(failure) = connected.confirm(&activation) {
+                output.say(&format!("  a fresh login failed: {}", failure.what));
+                output.say("  the server goes back when its deadline is over");
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Finds the running or last activation again.
+pub(crate) fn attach(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+    let project = project::load(&global.project, output)?;
+    let server = project.server(target.server.as_deref())?;
+    output.phase("connect");
+    let mut connected = connect::begin(server, target)?.join(output)?;
+    let mut measured = Measured { began: Some(Instant::now()), live: None };
+    let ended = activate(&mut connected, &Request::Attach { activation: None }, trial, &mut measured, output)?;
+    conclude(&connected, server, &ended, &measured, output)
+}
+
+/// Goes back to the generation before, or to a named one.
+pub(crate) fn rollback(global: &Global, target: &Target, to: Option<&str>, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+    let began = Instant::now();
+    let project = project::load(&global.project, output)?;
+    let server = project.server(target.server.as_deref())?;
+    output.phase("connect");
+    let mut connected = connect::begin(server, target)?.join(output)?;
+    let generation = to.map(|text| kept(&connected, text)).transpose()?;
+    let request = Request::Activate {
+        generation,
+        from: Some(PlannedFrom { active: connected.hello.active }),
+        verb: Verb::Rollback,
+        by: environment::operator(),
+        settings: settings(trial),
+    };
+    let mut measured = Measured { began: Some(began), live: None };
+    let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
+    conclude(&connected, server, &ended, &measured, output)
+}
+
+/// The kept generation that these first digits mean.
+fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
+    let found: Vec<&Hash> = connected.hello.generations.iter().filter(|id| id.to_string().starts_with(text)).collect();
+    match found[..] {
+        [id] if text.len() >= 4 => Ok(*id),
+        [] => Err(Failure::request(format!("the server keeps no generation `{text}`")).hint("`stead history` lists them").runs(connected.runs())),
+        _ => Err(Failure::request(format!("`{text}` could mean several generations")).hint("give more digits, at least four").runs(connected.runs())),
+    }
+}
+
+/// The last words, and the exit code.
+fn conclude(connected: &Connected, server: &Server, ended: &Ended, measured: &Measured, output: &mut Output) -> Result<(), Failure> {
+    output.finish();
+    let seconds = measured.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+    let sent = connected.session.sent();
+    let outcome = match ended.outcome {
+        Outcome::Unchanged => "unchanged",
+        Outcome::Confirmed => "confirmed",
+        Outcome::WentBack => "wentBack",
+        Outcome::Stuck => "stuck",
+    };
+    let document = json!({
+        "server": server.name,
+        "outcome": outcome,
+        "generation": ended.generation,
+        "active": ended.active,
+        "before": connected.hello.active,
+        "activation": ended.activation,
+        "reason": ended.reason,
+        "seconds": measured.live.unwrap_or(seconds),
+        "confirmedSeconds": seconds,
+        "phases": output.phases(),
+        "bytesSent": sent,
+        "bytesReceived": connected.session.received(),
+        "agentPeakKib": ended.usage.peak_kib,
+        "serverCpuSeconds": ended.usage.cpu_ms as f64 / 1000.0,
+    });
+    let reason = ended.reason.clone().unwrap_or_else(|| "no reason was told".to_owned());
+    let evidence = ended.log.iter().fold(reason, |text, line| format!("{text}\n{line}"));
+    let id = ended.generation.map(|id| id.short()).unwrap_or_default();
+    match ended.outcome {
+        Outcome::Unchanged => {
+            output.good(&format!("nothing changed: generation {id} runs on {} and is well ({seconds:.2} s)", server.name));
+        }
+        Outcome::Confirmed => {
+            let live = measured.live.map(|live| format!("live after {live:.2} s, ")).unwrap_or_default();
+            output.good(&format!("generation {id} is live on {}: {live}confirmed after {seconds:.2} s, {} sent", server.name, bytes(sent)));
+            if connected.hello.active.is_some() {
+                output.say("  undo: stead rollback");
+            }
+        }
+        Outcome::WentBack => {
+            return Err(Failure { exit: Exit::WentBack, what: evidence, runs: Runs::Generation(ended.active), hint: None });
+        }
+        Outcome::Stuck => {
+            return Err(Failure { exit: Exit::Stuck, what: evidence, runs: Runs::Generation(ended.active), hint: None });
+        }
+    }
+    output.json(&document);
+    Ok(())
+}

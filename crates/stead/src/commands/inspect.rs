@@ -1,0 +1,177 @@
+//! Looking at a server, and looking after it: `status`, `history`, `logs`, `exec`, `gc`, `verify`.
+
+use crate::arguments::{Global, Target};
+use crate::connect::{self, Connected};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Paint, ago, bytes};
+use crate::project;
+use stead_model::activation::{Phase, Verb};
+use stead_model::name::Name;
+use stead_remote::frame::Kind;
+use stead_remote::message::{Event, Reply, Request};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn connect(global: &Global, target: &Target, output: &mut Output) -> Result<Connected, Failure> {
+    let project = project::load(&global.project, output)?;
+    let server = project.server(target.server.as_deref())?;
+    connect::begin(server, target)?.join(output)
+}
+
+fn unexpected() -> Failure {
+    Failure::before("the agent answered something else")
+}
+
+/// What runs, and how. Fails when something is not as it should be, for monitors.
+pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    let Reply::Status(status) = connected.ask(&Request::Status {}, |_, _| Ok(()))? else { return Err(unexpected()) };
+    output.finish();
+    output.json(&status);
+    let machine = &connected.hello.machine;
+    match status.active {
+        Some(id) => {
+            let confirmed = if status.confirmed == Some(id) { "confirmed" } else { "on trial" };
+            output.data(&format!("{} runs generation {} ({confirmed})", machine.hostname, output.paint(Paint::Strong, &id.short())));
+        }
+        None => output.data(&format!("{} runs nothing of Stead's", machine.hostname)),
+    }
+    output.data(&format!(
+        "  {} · {} cores · {} memory · {} free · store {} · up {} h",
+        machine.system,
+        machine.cores,
+        bytes(machine.memory_kib * 1024),
+        bytes(machine.free),
+        bytes(status.store_size),
+        status.uptime / 3600
+    ));
+    for unit in &status.units {
+        let state = if unit.well { output.paint(Paint::Added, &unit.state) } else { output.paint(Paint::Removed, &unit.state) };
+        let port = unit.port.map(|port| format!(" · port {port}")).unwrap_or_default();
+        let memory = unit.memory.map(|memory| format!(" · {}", bytes(memory))).unwrap_or_default();
+        let restarts = if unit.restarts > 0 { format!(" · restarted {}×", unit.restarts) } else { String::new() };
+        output.data(&format!("  {:<44} {state}{port}{memory}{restarts}", unit.name));
+    }
+    if let Some(running) = &status.running {
+        output.data(&format!("  an activation is under way: {} by {}", running.activation, running.by));
+    }
+    let ill: Vec<&str> = status.units.iter().filter(|unit| !unit.well).map(|unit| unit.name.as_str()).collect();
+    if ill.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::request(format!("not as it should be: {}", ill.join(", "))).runs(connected.runs());
+    Err(failure.hint("`stead logs --of NAME` shows its last words"))
+}
+
+/// What was deployed when, by whom, and how it ended.
+pub(crate) fn history(global: &Global, target: &Target, lines: u32, output: &mut Output) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    let reply = connected.ask(&Request::History { limit: Some(lines) }, |_, _| Ok(()))?;
+    let Reply::History { records } = reply else { return Err(unexpected()) };
+    output.finish();
+    output.json(&records);
+    let now = jiff::Timestamp::now().as_second();
+    for record in &records {
+        let verb = match record.verb {
+            Verb::Deploy => "deploy",
+            Verb::Rollback => "rollback",
+        };
+        let end = match record.phase {
+            Phase::Done => output.paint(Paint::Added, "confirmed"),
+            Phase::WentBack => output.paint(Paint::Changed, "went back"),
+            _ => output.paint(Paint::Removed, "stuck"),
+        };
+        let kept = if connected.hello.generations.contains(&record.generation) { "" } else { " (not kept)" };
+        let mark = if connected.hello.active == Some(record.generation) { "*" } else { " " };
+        let reason = record.reason.as_deref().and_then(|reason| reason.lines().next()).map(|reason| format!(" · {reason}")).unwrap_or_default();
+        let took = record.ended.map(|ended| format!("{} s", ended - record.began)).unwrap_or_default();
+        output.data(&format!(
+            "{mark} {}  {verb:<8} {end}  {:<12} {took:>5}  {}{kept}{reason}",
+            record.generation.short(),
+            ago(now - record.began),
+            record.by
+        ));
+    }
+    Ok(())
+}
+
+/// The journal, line by line.
+pub(crate) fn logs(global: &Global, target: &Target, of: Option<String>, lines: u32, follow: bool, output: &mut Output) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    output.finish();
+    let mut all = Vec::new();
+    let is_json = output.is_json();
+    connected.ask(&Request::Logs { of, lines, follow }, |_, event| {
+        if let Event::Log { unit, time, line, .. } = &event {
+            let moment = i64::try_from(*time).ok().and_then(|time| jiff::Timestamp::from_microsecond(time).ok());
+            let moment = moment.map(|moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default();
+            let unit = unit.trim_start_matches("stead-").trim_end_matches(".service");
+            output.data(&format!("{} {} {line}", output.paint(Paint::Faint, &moment), output.paint(Paint::Strong, unit)));
+            if is_json {
+                all.push(event);
+            }
+        }
+        Ok(())
+    })?;
+    output.json(&all);
+    Ok(())
+}
+
+/// Runs a command on the server; ends as it ends.
+pub(crate) fn exec(global: &Global, target: &Target, app: Option<&str>, command: &[String], output: &mut Output) -> Result<ExitCode, Failure> {
+    let app: Option<Name> = app.map(crate::commands::lab::name).transpose()?;
+    let mut connected = connect(global, target, output)?;
+    output.finish();
+    let failed = |connected: &mut Connected, error| connected.broke(&error);
+    let line = connected.session.line();
+    let sent = line.writer.message(&Request::Exec { app, command: command.to_vec() }).and_then(|()| line.writer.frame(Kind::End, &[])).and_then(|()| line.writer.flush());
+    sent.map_err(|error| failed(&mut connected, error))?;
+    loop {
+        let frame = connected.session.line().reader.frame().map_err(|error| failed(&mut connected, error))?;
+        match frame.kind {
+            Kind::Data => drop(std::io::stdout().write_all(&frame.payload)),
+            Kind::Errors => drop(std::io::stderr().write_all(&frame.payload)),
+            Kind::End => {}
+            Kind::Message => match stead_remote::frame::read_message::<Reply>(&frame.payload) {
+                Ok(Reply::Exited { code }) => return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+                Ok(Reply::Failed(failed)) => return Err(connect::refused(&failed, connected.runs())),
+                _ => return Err(unexpected()),
+            },
+        }
+    }
+}
+
+/// Removes what no kept generation needs.
+pub(crate) fn gc(global: &Global, target: &Target, dry: bool, keep: u32, output: &mut Output) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    output.phase("collect");
+    let reply = connected.ask(&Request::Gc { dry, keep }, |_, _| Ok(()))?;
+    let Reply::Collected(collected) = reply else { return Err(unexpected()) };
+    output.finish();
+    output.json(&collected);
+    let verb = if dry { "would remove" } else { "removed" };
+    output.data(&format!(
+        "{verb} {} generations, {} trees, {} runtimes, {} packages, {} objects: {}",
+        collected.generations, collected.trees, collected.runtimes, collected.packages, collected.objects, bytes(collected.bytes)
+    ));
+    Ok(())
+}
+
+/// Compares everything on the server with its hash.
+pub(crate) fn verify(global: &Global, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    output.phase("verify");
+    let reply = connected.ask(&Request::Verify {}, |_, _| Ok(()))?;
+    let Reply::Verified { damage, .. } = reply else { return Err(unexpected()) };
+    output.finish();
+    output.json(&damage);
+    for one in &damage {
+        output.data(&format!("{}: {}", one.path, one.what));
+    }
+    if damage.is_empty() {
+        output.data("every byte is as it should be");
+        return Ok(());
+    }
+    let failure = Failure { exit: Exit::Request, ..Failure::request(format!("{} things are altered or missing", damage.len())) };
+    Err(failure.runs(connected.runs()).hint("deploy again, which puts back what is missing; look who altered it"))
+}

@@ -1,0 +1,99 @@
+//! `stead lab`: disposable servers on this machine.
+
+use crate::arguments::Lab;
+use crate::environment;
+use crate::failure::{Failure, chain};
+use crate::output::Output;
+use stead_lab::{Event, Labs, Release, Specification};
+use stead_model::name::Name;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The labs of this machine.
+pub(crate) fn labs() -> Result<Labs, Failure> {
+    let own = std::env::current_exe().map_err(|error| Failure::before(format!("cannot find the program itself: {error}")))?;
+    let labs = Labs::new(environment::state().join("labs"), environment::cache().join("bases"), vec![own.into(), "lab-keeper".into()]);
+    Ok(labs.with_mirror(environment::debian_mirror()))
+}
+
+fn failed(error: stead_lab::Error) -> Failure {
+    Failure::request(chain(&error)).hint("`stead lab list` shows what there is")
+}
+
+pub(crate) fn name(text: &str) -> Result<Name, Failure> {
+    text.parse().map_err(|error: stead_model::name::InvalidName| Failure::request(error.to_string()))
+}
+
+/// Keeps a lab up, until it is off.
+pub(crate) fn keep(folder: &Path) -> Result<(), Failure> {
+    stead_lab::keeper::run(folder).map_err(failed)
+}
+
+/// Does what was asked with labs. `exec` and `ssh` end as their command ends.
+pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failure> {
+    let labs = labs()?;
+    match command {
+        Lab::Up { name: text, release, cpus, memory, forward } => {
+            let release: Release = release.parse().map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?;
+            let mut wanted = Specification::new(name(text)?, release);
+            wanted.cpus = *cpus;
+            wanted.memory_mib = *memory;
+            for text in forward {
+                wanted.forwards.push(text.parse().map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?);
+            }
+            let lab = labs.up(&wanted, &mut |event| tell(&event, output)).map_err(failed)?;
+            let summary = lab.summary();
+            output.json(&summary);
+            output.data(&format!("lab {text} is up{}", summary.address.map(|address| format!(" at {address}")).unwrap_or_default()));
+        }
+        Lab::Down { name: text } => {
+            labs.down(&name(text)?).map_err(failed)?;
+            output.json(&serde_json::json!({ "down": text }));
+            output.data(&format!("lab {text} is gone"));
+        }
+        Lab::List => {
+            let all: Vec<_> = labs.list().map_err(failed)?.iter().map(stead_lab::Lab::summary).collect();
+            output.json(&all);
+            for lab in all {
+                let address = lab.address.map(|address| address.to_string()).unwrap_or_default();
+                output.data(&format!("{:<16} {:<10} {:<10} {address}", lab.name, lab.release.codename(), format!("{:?}", lab.status).to_lowercase()));
+            }
+        }
+        Lab::Exec { name: text, command } => {
+            let lab = labs.get(&name(text)?).map_err(failed)?;
+            let status = lab.ssh(command).status();
+            return ended(status);
+        }
+        Lab::Ssh { name: text } => {
+            let lab = labs.get(&name(text)?).map_err(failed)?;
+            let status = lab.ssh::<&str>(&[]).status();
+            return ended(status);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ended(status: std::io::Result<std::process::ExitStatus>) -> Result<ExitCode, Failure> {
+    let status = status.map_err(|error| Failure::before(format!("ssh cannot be run: {error}")))?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+fn tell(event: &Event, output: &mut Output) {
+    match event {
+        Event::NotLimited { limit } => output.say(&format!("note: not limited: {limit}")),
+        Event::Ready { state, took } => output.say(&format!("booted to `{state}` in {:.1} s", took.as_secs_f64())),
+        Event::RunsAlready => output.say("it runs already"),
+        other => {
+            let words = words(other);
+            output.phase(&words);
+        }
+    }
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::Copying => "copying".to_owned(),
+        Event::Booting => "booting".to_owned(),
+        _ => "base system".to_owned(),
+    }
+}

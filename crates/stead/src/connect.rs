@@ -1,0 +1,214 @@
+//! From a declared server to a conversation with its agent.
+//!
+//! The login takes longer than everything that is done meanwhile, so it begins in a thread of its
+//! own and is joined when it is needed. Whoever is logged in is compared with what was declared.
+
+use crate::arguments::Target;
+use crate::commands::lab;
+use crate::environment;
+use crate::failure::{Exit, Failure, Runs, chain};
+use crate::output::Output;
+use stead_model::generation::Generation;
+use stead_model::hash::Hash;
+use stead_model::name::{Port, UserName};
+use stead_model::server::Server;
+use stead_remote::agent::AgentBinary;
+use stead_remote::cache::Cache;
+use stead_remote::destination::{Destination, Login, Questions};
+use stead_remote::frame;
+use stead_remote::message::{self, Event, Failed, Hello, Reply, Request};
+use stead_remote::session::{OpenError, Options, Session};
+use std::io::IsTerminal;
+use std::thread::JoinHandle;
+
+/// A login under way.
+pub(crate) struct Connecting {
+    thread: JoinHandle<Result<Session, OpenError>>,
+    destination: Destination,
+}
+
+/// A conversation with a server's agent.
+pub(crate) struct Connected {
+    pub(crate) session: Session,
+    pub(crate) hello: Hello,
+    destination: Destination,
+}
+
+/// Where a server is, as the operator wants it now.
+pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destination, Failure> {
+    let wrong = |error: stead_remote::destination::InvalidHost| Failure::request(error.to_string());
+    if let Some(name) = &target.lab {
+        let found = lab::labs()?.get(&lab::name(name)?);
+        let lab = found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
+        let mut destination = Destination::new(&lab.ssh_host()).map_err(wrong)?;
+        destination.config_file = Some(lab.ssh_config());
+        return Ok(destination);
+    }
+    let Some(text) = &target.host else {
+        let mut destination = Destination::new(&server.host).map_err(wrong)?;
+        destination.user = server.ssh_user.clone();
+        destination.port = server.ssh_port;
+        return Ok(destination);
+    };
+    let (user, rest) = text.split_once('@').map_or((None, text.as_str()), |(user, rest)| (Some(user), rest));
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let mut destination = Destination::new(host).map_err(wrong)?;
+    destination.user = match user {
+        Some(user) => Some(user.parse::<UserName>().map_err(|error| Failure::request(error.to_string()))?),
+        None => server.ssh_user.clone(),
+    };
+    destination.port = match port {
+        Some(port) => Some(port.parse().ok().and_then(Port::new).ok_or_else(|| Failure::request(format!("`{port}` is not a port")))?),
+        None => None,
+    };
+    Ok(destination)
+}
+
+fn open(destination: &Destination, agent: &AgentBinary, login: Login) -> Result<Session, OpenError> {
+    let questions = if std::io::stdin().is_terminal() { Questions::Terminal } else { Questions::Nobody };
+    Session::open(destination, agent, &Options { login, questions, ..Options::new() })
+}
+
+fn agent() -> Result<AgentBinary, Failure> {
+    AgentBinary::own(Some(environment::cache().join("agents")))
+        .map_err(|error| Failure::before(format!("the program cannot read itself, to send it along: {error}")))
+}
+
+/// Begins to log in.
+pub(crate) fn begin(server: &Server, target: &Target) -> Result<Connecting, Failure> {
+    let destination = destination(server, target)?;
+    let (there, agent) = (destination.clone(), agent()?);
+    Ok(Connecting { thread: std::thread::spawn(move || open(&there, &agent, Login::Any)), destination })
+}
+
+fn failed(error: &OpenError, destination: &Destination) -> Failure {
+    let failure = Failure::before(format!("{}: {}", destination.host(), chain(error)));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+impl Connecting {
+    /// Waits for the login, and compares it with what was declared.
+    pub(crate) fn join(self, output: &mut Output) -> Result<Connected, Failure> {
+        let opened = self.thread.join().map_err(|_| Failure::before("the connection's thread ended"))?;
+        let session = opened.map_err(|error| failed(&error, &self.destination))?;
+        let user = session.facts().user.clone();
+        if let Some(declared) = &self.destination.user
+            && declared.as_str() != user
+        {
+            let what = format!("{} let in `{user}`, but the project declares `{declared}`", self.destination.host());
+            return Err(Failure::before(what).hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
+        }
+        let hello = session.hello().clone();
+        output.say(&format!("  {user}@{} · {} · {}", self.destination.host(), hello.machine.hostname, hello.machine.system));
+        Ok(Connected { session, hello, destination: self.destination })
+    }
+}
+
+/// What a request that was not done means for the operator.
+pub(crate) fn refused(failed: &Failed, runs: Runs) -> Failure {
+    let exit = match failed.kind {
+        message::Failure::Busy | message::Failure::Stale => Exit::Busy,
+        message::Failure::Unknown | message::Failure::Refused => Exit::Request,
+        _ => Exit::BeforeSwitch,
+    };
+    Failure { exit, what: failed.what.clone(), runs, hint: failed.hint.clone() }
+}
+
+impl Connected {
+    /// What the server runs, for a failure's words.
+    pub(crate) fn runs(&self) -> Runs {
+        Runs::Generation(self.hello.active)
+    }
+
+    /// The line broke: nothing was switched as far as this side knows.
+    pub(crate) fn broke(&mut self, error: &frame::Error) -> Failure {
+        let what = format!("the connection to {} broke: {}\n{}", self.destination.host(), chain(error), self.session.said());
+        Failure::before(what).runs(self.runs())
+    }
+
+    /// Sends a request and passes on its events, up to its last word.
+    pub(crate) fn ask(&mut self, request: &Request, mut event: impl FnMut(&mut Self, Event) -> Result<(), Failure>) -> Result<Reply, Failure> {
+        if let Err(error) = self.session.line().send(request) {
+            return Err(self.broke(&error));
+        }
+        self.listen(&mut event)
+    }
+
+    /// Passes on events, up to the last word.
+    pub(crate) fn listen(&mut self, event: &mut dyn FnMut(&mut Self, Event) -> Result<(), Failure>) -> Result<Reply, Failure> {
+        loop {
+            match self.session.line().receive::<Reply>() {
+                Ok(Reply::Event(what)) => event(self, what)?,
+                Ok(Reply::Failed(failed)) => return Err(refused(&failed, self.runs())),
+                Ok(reply) => return Ok(reply),
+                Err(error) => return Err(self.broke(&error)),
+            }
+        }
+    }
+
+    /// What the server runs, described: from this machine's memory, or asked of the server.
+    pub(crate) fn active_generation(&mut self, server: &Server) -> Result<Generation, Failure> {
+        let Some(id) = self.hello.active else { return Ok(Generation::empty(server.name.clone())) };
+        if let Some(base) = cache().recall(&id) {
+            return Ok(base.generation);
+        }
+        self.describe(id)
+    }
+
+    /// A generation that the server has.
+    pub(crate) fn describe(&mut self, id: Hash) -> Result<Generation, Failure> {
+        let reply = self.ask(&Request::Describe { generation: id }, |_, _| Ok(()))?;
+        let Reply::Description { size } = reply else { return Err(Failure::before("the agent answered something else")) };
+        const MOST: u64 = 64 << 20;
+        if size > MOST {
+            return Err(Failure::before("the agent's description is too large"));
+        }
+        let mut packed = Vec::new();
+        let mut stream = self.session.line().reader.stream();
+        let text = std::io::Read::read_to_end(&mut stream, &mut packed)
+            .and_then(|_| zstd::bulk::decompress(&packed, usize::try_from(size).unwrap_or(0)))
+            .map_err(|error| Failure::before(format!("the agent's description cannot be read: {error}")))?;
+        let generation: Generation = serde_json::from_slice(&text)
+            .map_err(|error| Failure::before(format!("the agent's description is not understood: {error}")))?;
+        if generation.id() != id {
+            return Err(Failure::before(format!("the server's generation {} is altered", id.short())).hint("`stead verify` tells more"));
+        }
+        Ok(generation)
+    }
+
+    /// Logs in again, over a connection of its own, and says that the operator still can.
+    pub(crate) fn confirm(&self, activation: &str) -> Result<(), Failure> {
+        confirm(&self.destination, activation)
+    }
+
+    /// Logs in again after the line broke.
+    pub(crate) fn reconnect(&mut self) -> Result<(), Failure> {
+        self.session = open(&self.destination, &agent()?, Login::Any).map_err(|error| failed(&error, &self.destination))?;
+        Ok(())
+    }
+}
+
+/// Confirms over a fresh login.
+pub(crate) fn confirm(destination: &Destination, activation: &str) -> Result<(), Failure> {
+    let mut session = open(destination, &agent()?, Login::Fresh).map_err(|error| failed(&error, destination))?;
+    let request = Request::Confirm { activation: activation.to_owned() };
+    let connection = session.line();
+    connection.send(&request).map_err(|error| Failure::before(chain(&error)))?;
+    match connection.receive::<Reply>() {
+        Ok(Reply::Accepted {}) => Ok(()),
+        Ok(Reply::Failed(failed)) => Err(Failure::before(failed.what)),
+        Ok(_) => Err(Failure::before("the agent answered something else")),
+        Err(error) => Err(Failure::before(chain(&error))),
+    }
+}
+
+/// What this machine remembers of generations that it sent.
+pub(crate) fn cache() -> Cache {
+    Cache::new(&environment::cache().join("generations"))
+}

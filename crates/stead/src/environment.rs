@@ -1,0 +1,47 @@
+//! Every environment variable and every folder of the operator's machine, in one place.
+//!
+//! Reads only; the folders are made by whoever writes into them.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The folder for what can be made again: packages, indexes, builds (`STEAD_CACHE`, else the XDG cache).
+pub(crate) fn cache() -> PathBuf {
+    folder("STEAD_CACHE", "XDG_CACHE_HOME", ".cache")
+}
+
+/// The folder for what must not be lost: labs (`STEAD_STATE`, else the XDG data folder).
+pub(crate) fn state() -> PathBuf {
+    folder("STEAD_STATE", "XDG_DATA_HOME", ".local/share")
+}
+
+fn folder(own: &str, standard: &str, below_home: &str) -> PathBuf {
+    if let Some(path) = variable(own) {
+        return path.into();
+    }
+    match variable(standard) {
+        Some(path) => PathBuf::from(path).join("stead"),
+        None => PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".into())).join(below_home).join("stead"),
+    }
+}
+
+/// The Debian mirror, when the operator sets one for all projects (`STEAD_DEBIAN_MIRROR`).
+pub(crate) fn debian_mirror() -> Option<String> {
+    variable("STEAD_DEBIAN_MIRROR")
+}
+
+/// Whether colours are unwanted (`NO_COLOR`, no-color.org).
+pub(crate) fn no_colour() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
+/// `user@host` of the operator, for the history.
+pub(crate) fn operator() -> String {
+    let user = variable("SUDO_USER").or_else(|| variable("USER")).or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".into());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}")
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
