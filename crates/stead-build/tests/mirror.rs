@@ -15,9 +15,9 @@ use stead_debian::download::Downloader;
 use stead_debian::http::{Client, Limits, Proxies};
 use stead_debian::reporter::Silent;
 use stead_inputs::debian::{Archives, Mirrors};
-use stead_inputs::folder;
 use stead_inputs::update::{Declared, Request as Update, update};
 use stead_inputs::url::InputUrl;
+use stead_inputs::{folder, lockfile};
 use stead_model::lock::RuntimeKey;
 use stead_model::name::Name;
 use stead_model::server::Build;
@@ -34,6 +34,8 @@ fn runtime(cache: &Path, release: &str, build: &Build) -> (PathBuf, stead_model:
     let (inputs, runtimes) = ([(debian, declared)].into(), BTreeSet::from([key.clone()]));
     let request = Update { root: cache, inputs: &inputs, runtimes: &runtimes, old: None, only: None, indexes: None };
     let lock = update(request, &mut archives, &mut |_| {}).unwrap();
+    let text = lockfile::to_text(&lock);
+    assert_eq!(lockfile::from_text(&text, Path::new("stead.lock")).unwrap(), lock);
     let pinned = &lock.runtimes[&key.to_string()].packages;
 
     let archive = mirrors.archive(None, None).unwrap();

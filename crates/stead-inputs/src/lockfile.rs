@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedRuntime, RuntimeKey};
 use stead_model::path::RelativePath;
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// The file says something new.
