@@ -74,7 +74,7 @@ fn path(rest: &str, text: &str) -> Result<InputUrl, InvalidUrl> {
 }
 
 fn release(rest: &str, text: &str) -> Result<InputUrl, InvalidUrl> {
-    // Debian's releases by number: https://www.debian.org/releases/
+    // Debian's releases by number, as its release notes name them.
     let known = match rest {
         "11" => Some("bullseye"),
         "12" => Some("bookworm"),
