@@ -2,6 +2,7 @@
 //!
 //! The keeper is the example program, which cargo builds with the tests. Base systems are shared
 //! through the user's cache, because building one takes half a minute.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::env;
 use std::ffi::OsString;
