@@ -14,8 +14,8 @@ use stead_model::name::{Name, PackageName};
 use stead_model::path::RelativePath;
 use stead_model::server::{App, Server};
 
-/// What `MountAPIVFS=` and `PrivateTmp=` mount on (`systemd.exec(5)`).
-const MOUNTED_BY_SYSTEMD: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "var/tmp"];
+/// What `MountAPIVFS=`, `PrivateTmp=`, `ProtectSystem=` and `ProtectHome=` mount on (`systemd.exec(5)`).
+const MOUNTED_BY_SYSTEMD: [&str; 8] = ["dev", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
 /// Files of the host that tell a service where names are resolved, and the time zone.
 pub(crate) const HOST_FILES: [&str; 3] = ["/etc/hosts", "/etc/localtime", "/etc/resolv.conf"];
 

@@ -185,7 +185,7 @@ impl Fixture {
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));
         fixture.input("billtracker", tree(&[("mix.exs", "app"), ("bin/run*", "run"), ("tools/bin/run*", "run"), ("README", "read")]));
         fixture.releases.insert(name("bill-tracker"), tree(&[("bin/bill_tracker*", "start"), ("bin/notes", "text")]));
-        fixture.pin(&["nginx"]).pin(&["libc6"]).pin(&["dash", "libc6"]).pin(&["elixir"]).pin(&["findutils"]);
+        fixture.pin(&["nginx"]).pin(&["libc6"]).pin(&["dash", "libc6"]).pin(&["findutils"]);
         fixture
     }
 

@@ -35,7 +35,7 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
     for module in modules(nginx) {
         let _ = writeln!(out, "include /usr/share/nginx/modules-available/{module}.conf;");
     }
-    let _ = writeln!(out, "worker_processes auto;\nworker_shutdown_timeout {}s;\nerror_log stderr warn;", nginx.drain);
+    let _ = writeln!(out, "worker_processes auto;\nworker_rlimit_nofile 65536;\nworker_shutdown_timeout {}s;\nerror_log stderr error;", nginx.drain);
     out.push_str(&value::lines(&writing.resolve("services.nginx.appendConfig", &nginx.append_config)?, ""));
     out.push_str("\nevents {\n    worker_connections 4096;\n}\n\nhttp {\n");
     out.push_str("    include /etc/nginx/mime.types;\n    default_type application/octet-stream;\n");

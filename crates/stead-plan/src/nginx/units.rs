@@ -71,6 +71,7 @@ fn instance(draft: &Draft<'_>, runtime: &Hash, sockets: &[String], count: usize,
     let binds = parents.into_iter().chain(host_folders.keys().map(ToString::to_string)).chain(HOST_FILES.map(|file| format!("-{file}")));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
     unit.hardening().line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX").line("CapabilityBoundingSet", "");
+    unit.line("SystemCallFilter", "@system-service").line("SystemCallErrorNumber", "EPERM").line("UMask", "0027");
     unit.text()
 }
 

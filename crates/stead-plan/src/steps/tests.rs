@@ -140,6 +140,10 @@ fn any_generation() -> impl Values<Value = Generation> {
     ];
     let one = (roles, "[ab]", any::<bool>(), "[ab]");
     proptest::collection::vec(one, 0..8).prop_map(|all| {
+        // A generation has one nginx.
+        let mut has_nginx = false;
+        let one_nginx = |role: &Role| !matches!(role, Role::Nginx {}) || !std::mem::replace(&mut has_nginx, true);
+        let all: Vec<_> = all.into_iter().scan(one_nginx, |fits, one| Some(fits(&one.0.1).then_some(one))).flatten().collect();
         let units: Vec<(&str, Unit)> = all
             .into_iter()
             .map(|((name, role), content, start, reload)| {
