@@ -6,9 +6,10 @@
 //! and its inputs (through Nickel's `import`) and nothing else: no environment, no network, no writing.
 //!
 //! Reading order: `library/*.ncl` (the options and the module system, in Nickel), [`project`], `language` (the
-//! evaluator), `tree` (its result, with places), `unknown` (what nobody declared), `server` (the mapping),
+//! evaluator), `tree` (its result, with places), `explain` (Nickel's errors in our words), `unknown` (what nobody declared), `server` (the mapping),
 //! [`failure`], [`reference`](mod@reference).
 
+mod explain;
 pub mod failure;
 mod language;
 pub mod project;

@@ -4,15 +4,15 @@
 //! machine. Neither writes, and neither reads anything but the project's files and the modules of its inputs.
 
 use crate::failure::{Failure, Kind};
-use crate::language::{Report, Session, quote, spell};
+use crate::language::{Report, Session, apart, quote, spell};
 use crate::tree::{Node, Problem, Reason, Shape};
 use crate::{server, unknown};
 use nickel_lang_core::error::EvalErrorKind;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use stead_model::layout::INPUT_PLACEHOLDER;
 use stead_model::name::Name;
 use stead_model::server::Server;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// The file that makes a folder a project, and an input a module.
 pub const FILE: &str = "stead.ncl";
@@ -52,18 +52,26 @@ pub fn load(root: &Path) -> Result<Project, Failure> {
         .map_err(|error| Failure::unplaced(Kind::MissingFile, format!("the current folder cannot be read: {error}")))?;
     let file = root.join(FILE);
     if !file.is_file() {
-        let message = format!("there is no `{FILE}` in {}: it is not a project (`stead init` makes one)", root.display());
+        let message =
+            format!("there is no `{FILE}` in {}: it is not a project (`stead init` makes one)", root.display());
         return Err(Failure::unplaced(Kind::MissingFile, message));
     }
+    apart(|| read(root, &file))
+}
+
+fn read(root: PathBuf, file: &Path) -> Result<Project, Failure> {
     let mut session = Session::new(&root);
-    let program = format!("(import \"%inmem_src%:stead:project.ncl\").project & {}", import(&file)?);
+    let program = format!("(import \"%inmem_src%:stead:project.ncl\").project & {}", import(file)?);
     let (node, problems) = session.evaluate(program)?;
     refuse(&session, &node, problems, &[])?;
     let mut inputs = BTreeMap::new();
     for (name, input) in node.get("inputs").into_iter().flat_map(Node::fields) {
         let parsed: Name = name.parse().map_err(|error| {
             let place = session.place_of_name(input);
-            session.fail(Report::new(Kind::WrongValue, format!("an input cannot have this name: {error}")).at(place, "this name"))
+            session.fail(
+                Report::new(Kind::WrongValue, format!("an input cannot have this name: {error}"))
+                    .at(place, "this name"),
+            )
         })?;
         inputs.insert(parsed, declaration(&session, name, input)?);
     }
@@ -88,13 +96,22 @@ fn declaration(session: &Session, name: &str, node: &Node) -> Result<InputDeclar
             }
         }
         Some(("debian", release)) => {
-            let valid = !release.is_empty() && release.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+            let valid = !release.is_empty()
+                && release.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
             if !valid {
-                return wrong(Kind::WrongValue, "url", "needs a release after `debian:`, such as `debian:bookworm`".to_owned());
+                return wrong(
+                    Kind::WrongValue,
+                    "url",
+                    "needs a release after `debian:`, such as `debian:bookworm`".to_owned(),
+                );
             }
         }
         Some(("git+https" | "git+ssh" | "git" | "https" | "github", _)) => {
-            return wrong(Kind::NotYet, "url", "is a git input, which this version does not have yet: use `path:`".to_owned());
+            return wrong(
+                Kind::NotYet,
+                "url",
+                "is a git input, which this version does not have yet: use `path:`".to_owned(),
+            );
         }
         _ => return wrong(Kind::WrongValue, "url", "has to be `path:FOLDER` or `debian:RELEASE`".to_owned()),
     }
@@ -105,6 +122,10 @@ impl Project {
     /// The servers that the project declares, by name. `sources` says where each path input lies on this machine now
     /// (absolute): the modules in their `stead.ncl` are read from there.
     pub fn servers(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<BTreeMap<Name, Server>, Failure> {
+        apart(|| self.evaluate(sources))
+    }
+
+    fn evaluate(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<BTreeMap<Name, Server>, Failure> {
         let mut session = Session::new(&self.root);
         session.inputs = self.inputs.keys().map(Name::to_string).collect();
         let (mut node, problems) = session.evaluate(self.program(sources)?)?;
@@ -121,12 +142,18 @@ impl Project {
         for (name, declared) in node.at(&["outputs", "servers"]).into_iter().flat_map(Node::fields) {
             let parsed: Name = name.parse().map_err(|error| {
                 let place = session.place_of_name(declared);
-                session.fail(Report::new(Kind::WrongValue, format!("a server cannot have this name: {error}")).at(place, "this name"))
+                session.fail(
+                    Report::new(Kind::WrongValue, format!("a server cannot have this name: {error}"))
+                        .at(place, "this name"),
+                )
             })?;
-            let (own, rest): (Vec<_>, Vec<_>) = of_servers.into_iter().partition(|problem| problem.path.get(1) == Some(name));
+            let (own, rest): (Vec<_>, Vec<_>) =
+                of_servers.into_iter().partition(|problem| problem.path.get(1) == Some(name));
             of_servers = rest;
             let configuration = configurations.as_mut().and_then(|configurations| configurations.take(name));
-            let own = own.into_iter().filter(|problem| !configuration.as_ref().is_some_and(|node| is_disabled(node, &problem.path[2..])));
+            let own = own
+                .into_iter()
+                .filter(|problem| !configuration.as_ref().is_some_and(|node| is_disabled(node, &problem.path[2..])));
             let own: Vec<Problem> = own.collect();
             if let Some(mut configuration) = configuration {
                 refuse_at(&session, &configuration, own, &["configurations", name.as_str()], &[])?;
@@ -154,14 +181,18 @@ impl Project {
             if !input.is_debian() {
                 let place = quote(&format!("{INPUT_PLACEHOLDER}{name}"));
                 fields = format!(" path = {place},");
-                if let Some(file) = sources.get(name).map(|source| source.join(FILE)).filter(|file| file.is_file()) {
+                if let Some(file) =
+                    sources.get(name).map(|source| self.root.join(source).join(FILE)).filter(|file| file.is_file())
+                {
                     fields.push_str(&format!(" module = project.bind {place} {},", import(&file)?));
                 }
             }
             inputs.push_str(&format!("  {} = {{{fields} }},\n", quote(name.as_str())));
         }
         let project = import(&self.root.join(FILE))?;
-        Ok(format!("let project = import \"%inmem_src%:stead:project.ncl\" in\nproject.outputs {{\n{inputs}}} {project}\n"))
+        Ok(format!(
+            "let project = import \"%inmem_src%:stead:project.ncl\" in\nproject.outputs {{\n{inputs}}} {project}\n"
+        ))
     }
 }
 
@@ -184,17 +215,25 @@ fn refuse(session: &Session, node: &Node, problems: Vec<Problem>, prefix: &[&str
 }
 
 /// The same, where the problems' paths have `prefix`, and people know it as `shown`.
-fn refuse_at(session: &Session, node: &Node, problems: Vec<Problem>, prefix: &[&str], shown: &[&str]) -> Result<(), Failure> {
-    let shown_path = |path: &[String]| shown.iter().map(|name| (*name).to_owned()).chain(path.iter().cloned()).collect::<Vec<_>>();
+fn refuse_at(
+    session: &Session,
+    node: &Node,
+    problems: Vec<Problem>,
+    prefix: &[&str],
+    shown: &[&str],
+) -> Result<(), Failure> {
+    let shown_path =
+        |path: &[String]| shown.iter().map(|name| (*name).to_owned()).chain(path.iter().cloned()).collect::<Vec<_>>();
     if let Some(unknown) = unknown::find(node) {
         return Err(session.fail(unknown_option(session, unknown, &shown_path)));
     }
     let own_path = |problem: &Problem| shown_path(problem.path.get(prefix.len()..).unwrap_or_default());
-    let is_missing = |problem: &Problem| {
-        matches!(&problem.reason, Reason::Nickel(error) if matches!(error.error, EvalErrorKind::MissingFieldDef { .. }))
-    };
+    let is_missing = |problem: &Problem| matches!(&problem.reason, Reason::Nickel(error) if matches!(error.error, EvalErrorKind::MissingFieldDef { .. }));
     let (missing, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(is_missing);
-    if let Some(problem) = others.into_iter().next() {
+    // An app's values follow from options: the option is what to change.
+    let (derived, own): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|problem| own_path(problem).first().is_some_and(|name| name == "apps"));
+    if let Some(problem) = own.into_iter().chain(derived).next() {
         let path = own_path(&problem);
         return Err(session.explain_problem(problem, &path));
     }
@@ -202,7 +241,8 @@ fn refuse_at(session: &Session, node: &Node, problems: Vec<Problem>, prefix: &[&
         let path = shown_path(&path);
         let (_, record) = (path.last(), node_above(node, &path[shown.len()..]));
         let place = session.place_of_name(missing).or_else(|| record.and_then(|record| session.place_of_name(record)));
-        let mut report = Report::new(Kind::MissingValue, format!("`{}` has no value, and needs one", spell(&path))).at(place, "needed here");
+        let mut report = Report::new(Kind::MissingValue, format!("`{}` has no value, and needs one", spell(&path)))
+            .at(place, "needed here");
         if let Some(doc) = missing.metadata.doc() {
             report = report.hint(doc.trim());
         }
@@ -215,14 +255,20 @@ fn refuse_at(session: &Session, node: &Node, problems: Vec<Problem>, prefix: &[&
     Ok(())
 }
 
-fn unknown_option(session: &Session, unknown: unknown::Unknown<'_>, shown_path: &dyn Fn(&[String]) -> Vec<String>) -> Report {
+fn unknown_option(
+    session: &Session,
+    unknown: unknown::Unknown<'_>,
+    shown_path: &dyn Fn(&[String]) -> Vec<String>,
+) -> Report {
     let path = shown_path(&unknown.path);
     let place = session.place_of_name(unknown.node);
     let option = spell(&path);
     if unknown.later {
-        return Report::new(Kind::NotYet, format!("the option `{option}` is not in this version yet")).at(place, "remove it for now");
+        return Report::new(Kind::NotYet, format!("the option `{option}` is not in this version yet"))
+            .at(place, "remove it for now");
     }
-    let mut report = Report::new(Kind::UnknownOption, format!("there is no option `{option}`")).at(place, "nobody declares this");
+    let mut report =
+        Report::new(Kind::UnknownOption, format!("there is no option `{option}`")).at(place, "nobody declares this");
     let parent = &path[..path.len() - 1];
     let spelled = |name: &str| spell(&parent.iter().map(String::as_str).chain([name]).collect::<Vec<_>>());
     if let Some(suggestion) = &unknown.suggestion {
@@ -232,7 +278,9 @@ fn unknown_option(session: &Session, unknown: unknown::Unknown<'_>, shown_path: 
         report = report.hint(format!("There are: {}.", known.join(", ")));
     }
     if path.len() == 2 && path[0] == "services" {
-        report = report.hint("Options of an app are declared by its own module: is `inputs.NAME.module` among the server's modules?");
+        report = report.hint(
+            "Options of an app are declared by its own module: is `inputs.NAME.module` among the server's modules?",
+        );
     }
     report
 }

@@ -29,7 +29,7 @@ pub fn option_reference() -> Result<String, Failure> {
     let program = "let library = import \"%inmem_src%:stead:options.ncl\" in\n\
         let projects = import \"%inmem_src%:stead:project.ncl\" in\n\
         let sample | { _ | projects.Server } = { NAME = {} } in\n\
-        { project = projects.project & { inputs.NAME = {} }, servers = sample, options = library.options & library.sample, bare = library.options,\n\
+        { project = projects.project & { inputs.NAME = {} }, servers = sample, options = library.options & library.sample, bare = library.options, small = library.options & library.small,\n\
           types = import \"%inmem_src%:stead:types.ncl\" }";
     let (node, problems) = session.evaluate(program.to_owned())?;
     let of_values = problems.into_iter().find(|problem| problem.path.first().is_some_and(|name| name != "types"));
@@ -37,13 +37,15 @@ pub fn option_reference() -> Result<String, Failure> {
         let path = problem.path.clone();
         return Err(session.explain_problem(problem, &path));
     }
-    let part = |name: &str| node.get(name).ok_or_else(|| Failure::unplaced(Kind::Evaluation, format!("the library has no `{name}`")));
-    let bare = part("bare")?;
+    let part = |name: &str| {
+        node.get(name).ok_or_else(|| Failure::unplaced(Kind::Evaluation, format!("the library has no `{name}`")))
+    };
+    let bare = [part("bare")?, part("small")?];
     let mut page = OPENING.to_owned();
     page.push_str("\n## The project: `stead.ncl`\n");
-    list(part("project")?, bare, &mut Vec::new(), &mut page);
+    list(part("project")?, &bare, &mut Vec::new(), &mut page);
     page.push_str("\n## Servers: `outputs.servers.NAME`\n");
-    list(part("servers")?, bare, &mut vec!["outputs".to_owned(), "servers".to_owned()], &mut page);
+    list(part("servers")?, &bare, &mut vec!["outputs".to_owned(), "servers".to_owned()], &mut page);
     for (title, prefix) in [
         ("Apps", vec!["apps"]),
         ("nginx", vec!["services", "nginx"]),
@@ -51,12 +53,14 @@ pub fn option_reference() -> Result<String, Failure> {
         ("Runtimes", vec!["runtimes"]),
     ] {
         let _ = write!(page, "\n## {title}: `{}`\n", spell(&prefix));
-        let options = part("options")?.at(&prefix).ok_or_else(|| Failure::unplaced(Kind::Evaluation, "an option went missing"))?;
+        let options = part("options")?
+            .at(&prefix)
+            .ok_or_else(|| Failure::unplaced(Kind::Evaluation, "an option went missing"))?;
         let mut path: Vec<String> = prefix.iter().map(|name| (*name).to_owned()).collect();
         if options.has_declaration() {
-            entry(options, bare, &path, &mut page);
+            entry(options, &bare, &path, &mut page);
         }
-        list(options, bare, &mut path, &mut page);
+        list(options, &bare, &mut path, &mut page);
     }
     page.push_str("\n## Types for your own options\n\nA module gets them as `stead`: `fun { stead, .. } => { services.shop.port | stead.Port | default = 4000 }`.\n\n");
     for (name, kind) in part("types")?.fields() {
@@ -67,7 +71,7 @@ pub fn option_reference() -> Result<String, Failure> {
 }
 
 /// Every declared option below `node`.
-fn list(node: &Node, bare: &Node, path: &mut Vec<String>, page: &mut String) {
+fn list(node: &Node, bare: &[&Node], path: &mut Vec<String>, page: &mut String) {
     let items: Vec<(String, &Node)> = match &node.shape {
         Shape::List(items) => items.iter().map(|item| ("*".to_owned(), item)).collect(),
         _ => node.fields().map(|(name, child)| (name.clone(), child)).collect(),
@@ -82,30 +86,32 @@ fn list(node: &Node, bare: &Node, path: &mut Vec<String>, page: &mut String) {
     }
 }
 
-fn entry(node: &Node, bare: &Node, path: &[String], page: &mut String) {
+fn entry(node: &Node, bare: &[&Node], path: &[String], page: &mut String) {
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
-    let mut types: Vec<String> = node.metadata.iter_annots().map(|annotation| tidy(&annotation.typ.to_string())).collect();
+    let unset = bare.iter().find_map(|bare| bare.at(&names)).unwrap_or(node);
+    let mut types: Vec<String> =
+        node.metadata.iter_annots().map(|annotation| tidy(&annotation.typ.to_string())).collect();
     types.dedup();
     // What the sample made is not a default: without it the value may be another one.
-    let value = match &bare.at(&names).unwrap_or(node).shape {
+    let value = match &unset.shape {
         Shape::Missing => "required".to_owned(),
-        Shape::Hidden if node.metadata.as_ref().is_some_and(|metadata| metadata.priority != MergePriority::Bottom) => "required".to_owned(),
+        Shape::Hidden if node.metadata.as_ref().is_some_and(|metadata| metadata.priority != MergePriority::Bottom) => {
+            "required".to_owned()
+        }
         Shape::Unset => "optional".to_owned(),
         _ if node.metadata.opt() => "optional".to_owned(),
         Shape::Record(_) => "default `{}`".to_owned(),
         Shape::Hidden => "default `[]`".to_owned(),
-        Shape::List(items) if items.iter().any(|item| matches!(item.shape, Shape::Record(_))) => "default `[]`".to_owned(),
-        _ => format!("default `{}`", node_json(bare.at(&names).unwrap_or(node))),
+        Shape::List(items) if items.iter().any(|item| matches!(item.shape, Shape::Record(_))) => {
+            "default `[]`".to_owned()
+        }
+        _ => format!("default `{}`", unset.to_json()),
     };
     let kind = if types.is_empty() { String::new() } else { format!("`{}`, ", types.join(" and ")) };
     let _ = write!(page, "\n### `{}`\n\n{kind}{value}\n", shown(path));
     if let Some(doc) = node.metadata.doc() {
         let _ = write!(page, "\n{}\n", doc.trim());
     }
-}
-
-fn node_json(node: &Node) -> String {
-    node.to_json().to_string()
 }
 
 fn shown(path: &[String]) -> String {
@@ -119,6 +125,12 @@ fn tidy(kind: &str) -> String {
         (_, true) => "Array of records".to_owned(),
         (true, _) if text.starts_with("{ _ :") && text.len() < 40 => text,
         (true, _) => "records by name".to_owned(),
+        _ if text.starts_with(|c: char| c.is_ascii_uppercase())
+            && !["Bool", "Number", "String"].contains(&text.as_str())
+            && !text.starts_with("Array ") =>
+        {
+            "record".to_owned()
+        }
         _ => text,
     }
 }

@@ -11,9 +11,9 @@ use crate::tree::{Node, Shape};
 use crate::unknown::similar;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use stead_model::name::Name;
 use stead_model::server::{App, Nginx, Runtime, Server, SystemdService, SystemdTimer, VirtualHost};
-use std::collections::BTreeMap;
 
 /// Where a secret stands in a declaration until there are secrets.
 const SECRET_PLACEHOLDER: &str = "/@stead/secrets/";
@@ -28,7 +28,13 @@ pub(crate) fn is_enabled(configuration: &Node, app: &str) -> bool {
 }
 
 /// The server that these options declare.
-pub(crate) fn map(session: &Session, project: &Project, name: Name, declared: &Node, configuration: &Node) -> Result<Server, Failure> {
+pub(crate) fn map(
+    session: &Session,
+    project: &Project,
+    name: Name,
+    declared: &Node,
+    configuration: &Node,
+) -> Result<Server, Failure> {
     let mapping = Mapping { session, project, configuration };
     mapping.server(name, declared)
 }
@@ -52,11 +58,16 @@ impl Mapping<'_> {
         let services: BTreeMap<Name, SystemdService> = self.each(&["systemd", "services"])?;
         let timers: BTreeMap<Name, SystemdTimer> = self.each(&["systemd", "timers"])?;
         self.check_debian_inputs()?;
-        for (service, runtime) in services.iter().filter_map(|(name, service)| Some((name, service.runtime.as_ref()?))) {
+        for (service, runtime) in services.iter().filter_map(|(name, service)| Some((name, service.runtime.as_ref()?)))
+        {
             if !runtimes.contains_key(runtime) {
                 let path = ["systemd", "services", service.as_str(), "runtime"];
                 let known = runtimes.keys().map(Name::as_str);
-                return Err(self.refuse(&path, format!(": there is no runtime `{runtime}` in `runtimes`"), similar(runtime.as_str(), known)));
+                return Err(self.refuse(
+                    &path,
+                    format!(": there is no runtime `{runtime}` in `runtimes`"),
+                    similar(runtime.as_str(), known),
+                ));
             }
         }
         for timer in timers.keys() {
@@ -86,7 +97,8 @@ impl Mapping<'_> {
                 return Ok((*found).clone());
             }
             let place = self.session.place_of(node);
-            let report = Report::new(Kind::UnknownName, format!("`{wanted}` is not a Debian input of this project")).at(place, "this one");
+            let report = Report::new(Kind::UnknownName, format!("`{wanted}` is not a Debian input of this project"))
+                .at(place, "this one");
             return fail(self.with_suggestion(report, similar(wanted, known.iter().map(|name| name.as_str()))));
         }
         match known.as_slice() {
@@ -98,8 +110,11 @@ impl Mapping<'_> {
             several => match several.iter().find(|name| name.as_str() == "debian") {
                 Some(name) => Ok((*name).clone()),
                 None => fail(
-                    Report::new(Kind::MissingValue, format!("`outputs.servers.{server}.debian` has no value, and there are several Debian inputs"))
-                        .at(self.session.place_of_name(declared), "this server"),
+                    Report::new(
+                        Kind::MissingValue,
+                        format!("`outputs.servers.{server}.debian` has no value, and there are several Debian inputs"),
+                    )
+                    .at(self.session.place_of_name(declared), "this server"),
                 ),
             },
         }
@@ -113,14 +128,19 @@ impl Mapping<'_> {
     fn check_debian_inputs(&self) -> Result<(), Failure> {
         let mut paths: Vec<Vec<&str>> = vec![vec!["services", "nginx", "debian"]];
         for parent in ["apps", "runtimes"] {
-            let names = self.configuration.get(parent).into_iter().flat_map(Node::fields).map(|(name, _)| name.as_str());
+            let names =
+                self.configuration.get(parent).into_iter().flat_map(Node::fields).map(|(name, _)| name.as_str());
             paths.extend(names.map(|name| vec![parent, name, "debian"]));
         }
         for path in paths {
             let Some(wanted) = self.configuration.at(&path).and_then(Node::text) else { continue };
             if !self.debian_inputs().any(|name| name.as_str() == wanted) {
                 let suggestion = similar(wanted, self.debian_inputs().map(Name::as_str));
-                return Err(self.refuse(&path, format!(": `{wanted}` is not a Debian input of this project"), suggestion));
+                return Err(self.refuse(
+                    &path,
+                    format!(": `{wanted}` is not a Debian input of this project"),
+                    suggestion,
+                ));
             }
         }
         Ok(())
@@ -152,11 +172,19 @@ impl Mapping<'_> {
         let check = match asked.as_slice() {
             ["path"] => {
                 if !at("path").as_str().is_some_and(|path| path.starts_with('/')) {
-                    return Err(self.refuse(&["apps", app, "health", "path"], " has to start with `/`".to_owned(), None));
+                    return Err(self.refuse(
+                        &["apps", app, "health", "path"],
+                        " has to start with `/`".to_owned(),
+                        None,
+                    ));
                 }
                 let status = at("status");
                 if status.as_u64().is_some_and(|status| !(100..=599).contains(&status)) {
-                    return Err(self.refuse(&["apps", app, "health", "status"], " has to be from 100 to 599".to_owned(), None));
+                    return Err(self.refuse(
+                        &["apps", app, "health", "status"],
+                        " has to be from 100 to 599".to_owned(),
+                        None,
+                    ));
                 }
                 json!({ "http": { "path": at("path"), "host": at("host"), "status": status, "body": at("body") } })
             }
@@ -168,7 +196,11 @@ impl Mapping<'_> {
             return Err(self.refuse(&path, format!(" asks for an answer, but `apps.{app}.port` is not set"), None));
         }
         if let Some(stray) = ["host", "status", "body"].into_iter().find(|name| is_set(name) && asked != ["path"]) {
-            return Err(self.refuse(&["apps", app, "health", stray], " is for checks with `path` only".to_owned(), None));
+            return Err(self.refuse(
+                &["apps", app, "health", stray],
+                " is for checks with `path` only".to_owned(),
+                None,
+            ));
         }
         let milliseconds = |name: &str| {
             let value = (at(name).as_f64().unwrap_or_default() * 1000.0).round();
@@ -178,13 +210,16 @@ impl Mapping<'_> {
                 Err(self.refuse(&["apps", app, "health", name], " has to be between 1 ms and 49 days".to_owned(), None))
             }
         };
-        let (interval, timeout, deadline) = (milliseconds("interval")?, milliseconds("timeout")?, milliseconds("deadline")?);
+        let (interval, timeout, deadline) =
+            (milliseconds("interval")?, milliseconds("timeout")?, milliseconds("deadline")?);
         let passes = at("passes").as_u64().unwrap_or_default();
         if passes == 0 {
             return Err(self.refuse(&["apps", app, "health", "passes"], " has to be 1 or more".to_owned(), None));
         }
         if u64::from(deadline) < u64::from(interval).saturating_mul(passes) {
-            let words = format!(" can never pass: {passes} probes, {interval} ms apart, take longer than the deadline of {deadline} ms");
+            let words = format!(
+                " can never pass: {passes} probes, {interval} ms apart, take longer than the deadline of {deadline} ms"
+            );
             return Err(self.refuse(&path, words, None));
         }
         Ok(json!({ "check": check, "interval": interval, "timeout": timeout, "deadline": deadline, "passes": passes }))
@@ -200,7 +235,9 @@ impl Mapping<'_> {
             let path = ["services", "nginx", "virtualHosts", name];
             let named = host.get("serverName").and_then(Node::text).unwrap_or(name);
             if !is_server_name(named) {
-                let words = format!(": `{named}` is not a name that nginx knows: a domain, `*.` before or `.*` after it, `_`, or a regular expression after `~`");
+                let words = format!(
+                    ": `{named}` is not a name that nginx knows: a domain, `*.` before or `.*` after it, `_`, or a regular expression after `~`"
+                );
                 return Err(self.refuse(&path, words, None));
             }
             let _: VirtualHost = self.read(host, &path, host.to_json())?;
@@ -209,10 +246,16 @@ impl Mapping<'_> {
                 if location.trim().is_empty() || location.contains(['\n', '\r', '\0']) {
                     return Err(self.refuse(&path, " is not a location".to_owned(), None));
                 }
-                let content = ["proxyPass", "return", "alias"].iter().filter(|name| node.get(name).is_some_and(|node| node.text().is_some()));
+                let content = ["proxyPass", "return", "alias"]
+                    .iter()
+                    .filter(|name| node.get(name).is_some_and(|node| node.text().is_some()));
                 let content: Vec<&str> = content.copied().collect();
                 if content.len() > 1 {
-                    return Err(self.refuse(&path, format!(" has both `{}`: only one can answer", content.join("` and `")), None));
+                    return Err(self.refuse(
+                        &path,
+                        format!(" has both `{}`: only one can answer", content.join("` and `")),
+                        None,
+                    ));
                 }
             }
         }
@@ -282,8 +325,14 @@ impl Mapping<'_> {
                 let ours = part != "services" || name == "nginx";
                 let runs = part != "apps" || is_enabled(self.configuration, name);
                 let mut path = vec![part.to_owned(), name.clone()];
-                if ours && runs && let Some((path, found)) = find_secret(node, &mut path) {
-                    let report = Report::new(Kind::NotYet, format!("`{}` needs a secret, which this version does not have yet", spell(&path)));
+                if ours
+                    && runs
+                    && let Some((path, found)) = find_secret(node, &mut path)
+                {
+                    let report = Report::new(
+                        Kind::NotYet,
+                        format!("`{}` needs a secret, which this version does not have yet", spell(&path)),
+                    );
                     return Err(self.session.fail(report.at(self.session.place_of(found), "this value")));
                 }
             }

@@ -106,7 +106,10 @@ impl Node {
     /// Whether some module says what may be here: a type, a text, or a default.
     pub(crate) fn has_declaration(&self) -> bool {
         self.metadata.as_ref().is_some_and(|metadata| {
-            metadata.doc.is_some() || metadata.opt || !metadata.annotation.is_empty() || metadata.priority == MergePriority::Bottom
+            metadata.doc.is_some()
+                || metadata.opt
+                || !metadata.annotation.is_empty()
+                || metadata.priority == MergePriority::Bottom
         })
     }
 
@@ -178,7 +181,9 @@ impl Walk<'_> {
                 }
             }
             ValueContentRef::String(text) => Shape::Text(text.to_string()),
-            ValueContentRef::EnumVariant(variant) if variant.arg.is_none() => Shape::Text(variant.tag.label().to_owned()),
+            ValueContentRef::EnumVariant(variant) if variant.arg.is_none() => {
+                Shape::Text(variant.tag.label().to_owned())
+            }
             ValueContentRef::Array(array) => {
                 let items: Vec<NickelValue> = array.iter_with_pending_contracts(closure.value.pos_idx()).collect();
                 let nodes = items.into_iter().enumerate().map(|(index, value)| {
@@ -190,9 +195,11 @@ impl Walk<'_> {
             }
             ValueContentRef::Record(Container::Empty) => Shape::Record(BTreeMap::new()),
             ValueContentRef::Record(Container::Alloc(record)) => {
-                let sorted: BTreeMap<&str, _> = record.fields.iter().map(|(name, field)| (name.label(), (name, field))).collect();
+                let sorted: BTreeMap<&str, _> =
+                    record.fields.iter().map(|(name, field)| (name.label(), (name, field))).collect();
                 let nodes = sorted.into_iter().map(|(name, (identifier, field))| {
-                    let node = self.below(name.to_owned(), |walk| walk.field(closure, identifier.pos.into_opt(), field));
+                    let node =
+                        self.below(name.to_owned(), |walk| walk.field(closure, identifier.pos.into_opt(), field));
                     (name.to_owned(), node)
                 });
                 Shape::Record(nodes.collect())

@@ -25,6 +25,7 @@ const LATER: &[&str] = &[
     "apps.*.migrate",
     "apps.*.database",
     "apps.*.drain",
+    "apps.*.health.soak",
     "apps.*.hooks",
     "boot",
     "environment",
@@ -140,9 +141,9 @@ fn remove_below(node: &mut Node, free: bool) {
     }
 }
 
-/// Whether somebody declared it, or something in it.
+/// Whether somebody declared it, or something in it. What could not be evaluated has a failure of its own.
 fn is_declared(node: &Node) -> bool {
-    node.has_declaration() || node.fields().any(|(_, child)| is_declared(child))
+    node.has_declaration() || matches!(node.shape, Shape::Failed) || node.fields().any(|(_, child)| is_declared(child))
 }
 
 /// Whether it asks for nothing: `enableACME = false`, `postgresql.enable = false`.

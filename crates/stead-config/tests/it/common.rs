@@ -1,9 +1,11 @@
 //! Projects written into a temporary folder, for the tests of this crate.
 
-use stead_config::{Failure, Project};
-use stead_model::server::Server;
+#![expect(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use stead_config::{Failure, Project};
+use stead_model::server::Server;
 use tempfile::TempDir;
 
 /// A project in `<temporary>/deploy`, with the sources of inputs beside it.

@@ -26,6 +26,7 @@ refused! {
     a_wrong_word: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", strategy = \"besides\" } }\n";
     a_wrong_item_of_a_list: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", packages = [\"ok\", \"Not OK\"] } }\n";
     a_record_where_a_text_belongs: "{ services.nginx.clientMaxBodySize = { a = 1 } }\n";
+    a_text_where_options_are: "{ services.nginx = \"on\" }\n";
     a_text_where_a_record_belongs: "{ services.nginx.virtualHosts.\"a.example\" = \"/srv/a\" }\n";
     a_required_option_without_a_value: "{\n  apps.shop.source = \"/srv/shop\",\n}\n";
     an_undeclared_input: "fun { inputs, .. } => {\n  services.nginx.virtualHosts.\"a.example\".root = inputs.portfollio.path,\n}\n";
@@ -156,4 +157,47 @@ fn a_syntax_error_in_a_toml_module_is_placed_there() {
 #[test]
 fn a_default_for_an_option_that_has_one_is_explained() {
     insta::assert_snapshot!(Files::with_module("{\n  services.nginx.serverTokens | default = true,\n}\n").failure());
+}
+
+#[test]
+fn an_input_without_a_module_is_named_as_such() {
+    let project = "{\n  inputs = { debian.url = \"debian:bookworm\", site.url = \"path:../site\" },\n  outputs = fun inputs => {\n    servers.web = { host = \"h\", modules = [inputs.site.module] },\n  },\n}\n";
+    insta::assert_snapshot!(Files::new([("deploy/stead.ncl", project)]).failure());
+}
+
+#[test]
+fn a_conflict_in_an_option_is_told_of_the_option_and_not_of_what_follows_from_it() {
+    let other = "{ services.bill-tracker.port = 4200 }";
+    let mut files = DESIGN.to_vec();
+    files[1].1 = other;
+    insta::assert_snapshot!(Files::new(files).failure());
+}
+
+#[test]
+fn syntax_errors_of_json_and_yaml_are_placed() {
+    for (file, text) in [("m.json", "{\n  \"services\": {,}\n}\n"), ("m.yaml", "services:\n  nginx: [\n")] {
+        let project = format!(
+            "{{ inputs.debian.url = \"debian:bookworm\", outputs.servers.web = {{ host = \"h\", modules = [import \"{file}\"] }} }}"
+        );
+        let path = format!("deploy/{file}");
+        insta::assert_snapshot!(
+            file,
+            Files::new([("deploy/stead.ncl", project.as_str()), (path.as_str(), text)]).failure()
+        );
+    }
+}
+
+#[test]
+fn deep_nesting_is_read_or_refused_and_never_exhausts_the_stack() {
+    let deep = format!("{{ x = {}1{} }}", "[".repeat(3000), "]".repeat(3000));
+    assert!(Files::with_module(&deep).servers().is_err());
+}
+
+#[test]
+fn places_are_relative_to_the_project_however_its_folder_is_named() {
+    let files = Files::new([("deploy/stead.ncl", "{\n  output = {},\n}\n")]);
+    for root in [files.root(), files.root().join("../deploy"), files.root().join(".")] {
+        let failure = stead_config::load(&root).unwrap_err();
+        assert_eq!(failure.place().map(ToString::to_string).as_deref(), Some("stead.ncl:2:3"), "{}", root.display());
+    }
 }

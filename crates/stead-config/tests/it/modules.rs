@@ -40,7 +40,9 @@ fn nginx_is_enabled_by_a_virtual_host_and_by_nothing_else() {
 #[test]
 fn toml_yaml_and_json_files_are_modules() {
     let project = |file: &str| {
-        format!("{{ inputs.debian.url = \"debian:bookworm\", outputs.servers.web = {{ host = \"h\", modules = [import \"{file}\"] }} }}")
+        format!(
+            "{{ inputs.debian.url = \"debian:bookworm\", outputs.servers.web = {{ host = \"h\", modules = [import \"{file}\"] }} }}"
+        )
     };
     let texts = [
         ("m.toml", "[services.nginx.virtualHosts.\"a.example\"]\nroot = \"/var/www/a\"\n"),
@@ -97,5 +99,8 @@ fn every_server_has_its_own_configuration() {
       outputs = fun inputs => { servers = { a = { host = "a", modules = [{ services.nginx.drain = 1 }] }, b = { host = "b", sshPort = 2222, architecture = "arm64" } } } }"#;
     let servers = Files::new([("deploy/stead.ncl", project)]).servers().unwrap();
     assert_eq!((servers["a"].nginx.drain, servers["b"].nginx.drain), (1, 30));
-    assert_eq!((servers["b"].ssh_port.map(|port| port.number()), servers["b"].architecture.as_str()), (Some(2222), "arm64"));
+    assert_eq!(
+        (servers["b"].ssh_port.map(|port| port.number()), servers["b"].architecture.as_str()),
+        (Some(2222), "arm64")
+    );
 }

@@ -20,7 +20,8 @@ fn every_option_has_a_text() {
     let entries: Vec<&str> = page.split("\n### ").skip(1).collect();
     assert!(entries.len() > 80, "{}", entries.len());
     for entry in entries {
-        let paragraphs = entry.split("\n## ").next().unwrap().split("\n\n").filter(|text| !text.trim().is_empty()).count();
+        let paragraphs =
+            entry.split("\n## ").next().unwrap().split("\n\n").filter(|text| !text.trim().is_empty()).count();
         assert!(paragraphs >= 3, "an option without a text: {entry}");
     }
 }

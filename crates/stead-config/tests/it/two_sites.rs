@@ -21,6 +21,21 @@ fn an_override_in_one_module_reaches_what_another_derives_from_it() {
 }
 
 #[test]
+fn the_example_of_this_repository_becomes_a_server() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/two-sites");
+    let project = stead_config::load(&root).unwrap();
+    let place = |input: &stead_config::InputDeclaration| Some(root.join(input.url.strip_prefix("path:")?));
+    let sources = project.inputs.iter().filter_map(|(name, input)| Some((name.clone(), place(input)?))).collect();
+    let servers = project.servers(&sources).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+    let server = &servers["billtracker"];
+    let sites: Vec<&str> = server.nginx.virtual_hosts.keys().map(String::as_str).collect();
+    assert_eq!(sites, ["billtracker.localhost", "portfolio.localhost"]);
+    let app = &server.apps["bill-tracker"];
+    assert_eq!(app.source, "/@stead/inputs/billtracker");
+    assert!(app.build.is_some() && app.health.is_some() && app.port.is_some());
+}
+
+#[test]
 fn evaluation_of_the_project_costs_little_more_than_that_of_an_empty_one() {
     let empty = Files::with_module("{}");
     let full = Files::new(DESIGN);
