@@ -4,6 +4,7 @@
 //! to a sound object needs no reading. Reads in pieces, changes nothing, follows no link.
 
 use crate::object::{self, BUFFER};
+use crate::realise::FOLDER;
 use crate::stamp;
 use crate::store::Store;
 use crate::verify::{Damage, What};
@@ -17,13 +18,14 @@ use stead_model::path::RelativePath;
 use stead_model::tree::{Entry, Object, Tree};
 
 /// One look at a store.
-#[derive(Debug)]
 pub(crate) struct Audit<'a> {
     store: &'a Store,
     owner: Option<(u32, u32)>,
     objects: HashMap<(Hash, bool), State>,
     /// What was found.
     pub(crate) damages: Vec<Damage>,
+    /// Who wants to know how many bytes were read.
+    pub(crate) seen: Option<&'a mut dyn FnMut(u64)>,
 }
 
 /// What is known of an object.
@@ -36,7 +38,7 @@ struct State {
 impl<'a> Audit<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
         let owner = fs::metadata(&store.root).ok().map(|root| (root.uid(), root.gid()));
-        Self { store, owner, objects: HashMap::new(), damages: Vec::new() }
+        Self { store, owner, objects: HashMap::new(), damages: Vec::new(), seen: None }
     }
 
     pub(crate) fn report(&mut self, path: &Path, what: What) {
@@ -77,7 +79,14 @@ impl<'a> Audit<'a> {
             Ok(_) => self.report(path, What::Altered),
             Err(error) => self.report(path, What::Unreadable(error.to_string())),
         }
+        self.read(metadata.len());
         Some(metadata.ino())
+    }
+
+    pub(crate) fn read(&mut self, bytes: u64) {
+        if let Some(seen) = &mut self.seen {
+            seen(bytes);
+        }
     }
 
     /// Looks at a realised folder. `besides`: names at its top that are not of the description.
@@ -139,7 +148,7 @@ impl<'a> Audit<'a> {
 
     fn made_folder(&mut self, path: &Path, id: &Hash) {
         if let Some(metadata) = self.kind(path, "a folder", Metadata::is_dir) {
-            self.mode(path, &metadata, 0o555);
+            self.mode(path, &metadata, FOLDER);
             if metadata.mtime() != stamp::modified(id) || metadata.mtime_nsec() != 0 {
                 self.report(path, What::Time);
             }

@@ -2,8 +2,8 @@
 //!
 //! What is confirmed is kept whatever is asked. Nothing that a kept generation needs is ever removed:
 //! when its needs cannot be known, nothing is removed at all. An interruption at any moment leaves a
-//! sound store with more in it than necessary: a generation goes before its trees, a description before
-//! its folder, and objects last. What has no name of Stead's is left alone, and told by `verify`.
+//! sound store with more in it than necessary: a generation goes before its trees, and objects
+//! go last; what is half removed does not count as there. What has no name of Stead's is left alone, and told by `verify`.
 
 use crate::description::{self, Subject};
 use crate::disk::{self, at};
@@ -143,7 +143,7 @@ impl Store {
     }
 
     fn sweep_generations(&self, needs: &Needs, dry: bool, collected: &mut Collected) -> Result<(), Error> {
-        for id in self.generations()?.into_iter().filter(|id| !needs.generations.contains(id)) {
+        for id in self.generation_folders()?.into_iter().filter(|id| !needs.generations.contains(id)) {
             collected.generations.push(id);
             if !dry {
                 let path = self.generation_path(&id);

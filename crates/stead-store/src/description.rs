@@ -54,7 +54,7 @@ impl Store {
     /// When it cannot be written.
     pub fn describe(&self, tree: &Tree) -> Result<Hash, Error> {
         let id = tree.id();
-        self.write_description(&self.description_path(Kind::Tree, &id), tree)?;
+        self.write_description(&self.description_path(Kind::Tree, &id), id, tree)?;
         Ok(id)
     }
 
@@ -64,9 +64,9 @@ impl Store {
     /// When it is damaged or cannot be read.
     pub fn description(&self, kind: Kind, id: &Hash) -> Result<Option<Tree>, Error> {
         let path = self.description_path(kind, id);
-        let Some(tree) = read(&path)? else { return Ok(None) };
-        if kind == Kind::Tree && tree.id() != *id {
-            return Err(Error::Damaged { path, what: format!("it describes {}", tree.id()) });
+        let Some((hash, tree)) = read(&path)? else { return Ok(None) };
+        if kind == Kind::Tree && hash != *id {
+            return Err(Error::Damaged { path, what: format!("it describes {hash}") });
         }
         Ok(Some(tree))
     }
@@ -74,7 +74,7 @@ impl Store {
     /// What these rules made of this package (`RuntimeRecipe::rules`), if that is remembered and every object of it is here.
     pub fn package_tree(&self, sha256: Sha256, rules: u32) -> Option<Tree> {
         // A damaged one is as good as none: the package is unpacked again.
-        let tree = read(&self.package_tree_path(sha256, rules)).ok().flatten()?;
+        let (_, tree) = read(&self.package_tree_path(sha256, rules)).ok().flatten()?;
         let whole = tree.objects().all(|object| self.contains(object));
         whole.then_some(tree)
     }
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn remember_package_tree(&self, sha256: Sha256, rules: u32, tree: &Tree) -> Result<(), Error> {
-        self.write_description(&self.package_tree_path(sha256, rules), tree)
+        self.write_description(&self.package_tree_path(sha256, rules), tree.id(), tree)
     }
 
     /// Where the description is, or would be.
@@ -96,13 +96,13 @@ impl Store {
         self.place(layout::DESCRIPTIONS).join(format!("{prefix}{id}.json"))
     }
 
-    pub(crate) fn write_description(&self, path: &Path, tree: &Tree) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(&Written { tree: tree.id(), entries: tree })
-            .expect("the model's types always serialise");
+    pub(crate) fn write_description(&self, path: &Path, hash: Hash, tree: &Tree) -> Result<(), Error> {
+        let bytes =
+            serde_json::to_vec(&Written { tree: hash, entries: tree }).expect("the model's types always serialise");
         if fs::read(path).is_ok_and(|found| found == bytes) {
             return Ok(());
         }
-        self.unsynced.set()?;
+        self.write_begins()?;
         let mut file = self.temporary.file()?;
         file.write_all(&bytes).map_err(at("write", file.path()))?;
         rustix::fs::fchmod(file.as_file(), Mode::from_raw_mode(0o444))
@@ -137,8 +137,8 @@ impl Subject {
     }
 }
 
-/// Reads a description and checks it against the hash in it.
-pub(crate) fn read(path: &Path) -> Result<Option<Tree>, Error> {
+/// Reads a description and checks it against the hash in it; tells both.
+pub(crate) fn read(path: &Path) -> Result<Option<(Hash, Tree)>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -149,7 +149,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Tree>, Error> {
     if described.entries.id() != described.tree {
         return Err(damaged("its entries do not have its hash".to_owned()));
     }
-    Ok(Some(described.entries))
+    Ok(Some((described.tree, described.entries)))
 }
 
 #[cfg(test)]

@@ -79,11 +79,6 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
         .map_err(at("make", path))
 }
 
-/// Writes everything that the file system of `path` holds in memory (`syncfs(2)`).
-pub(crate) fn sync_file_system(path: &Path) -> Result<(), Error> {
-    rustix::fs::syncfs(open_folder(path)?).map_err(at("synchronise the file system of", path))
-}
-
 /// Makes the names in a folder durable (`fsync(2)` of the folder).
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
     open_folder(path)?.sync_all().map_err(at("synchronise", path))

@@ -91,17 +91,17 @@ impl Store {
         if self.generation(&id).is_ok_and(|found| found.is_some()) {
             // Published before; but a crash may have come between its name and its durability.
             if self.unsynced.is_set() {
-                disk::sync_file_system(&self.root)?;
+                self.synchronise()?;
             }
             self.durable()?;
             return Ok(target);
         }
-        self.unsynced.set()?;
+        self.write_begins()?;
         disk::remove(&target)?;
         let made = self.make(&generation.files, Absolute::Out, &id)?;
         write_description(&made.path().join(DESCRIPTION), generation)?;
         self.seal(made.path(), &id)?;
-        disk::sync_file_system(&self.root)?;
+        self.synchronise()?;
         made.persist(&target)?;
         self.durable()?;
         Ok(target)
@@ -129,11 +129,18 @@ impl Store {
         Ok(Some(generation))
     }
 
-    /// The ids of all generations here, sorted, readable or not.
+    /// The ids of all generations here, sorted, readable or not. One that is being removed does not count.
     ///
     /// # Errors
     /// When the folder cannot be listed.
     pub fn generations(&self) -> Result<Vec<Hash>, disk::Error> {
+        let mut ids = self.generation_folders()?;
+        ids.retain(|id| self.generation_path(id).join(DESCRIPTION).is_file());
+        Ok(ids)
+    }
+
+    /// The ids of all folders of generations, removed half-way or not.
+    pub(crate) fn generation_folders(&self) -> Result<Vec<Hash>, disk::Error> {
         let names = disk::names(&self.place(layout::GENERATIONS))?;
         Ok(names.iter().filter_map(|name| id_by_name(name)).collect())
     }

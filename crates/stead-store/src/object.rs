@@ -110,7 +110,7 @@ impl Store {
         content: &mut dyn Read,
         expected: Option<Object>,
     ) -> Result<Object, Error> {
-        self.unsynced.set()?;
+        self.write_begins()?;
         let file = self.temporary.file()?;
         let (hash, size) = copy(content, file.as_file(), file.path())?;
         let object = Object { hash, size, executable };

@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// When the content is another one, or cannot be read or written; then nothing is stored.
     pub fn put_package(&self, sha256: Sha256, size: u64, content: &mut dyn Read) -> Result<(), Error> {
-        self.unsynced.set()?;
+        self.write_begins()?;
         let mut file = self.temporary.file()?;
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; BUFFER];

@@ -14,8 +14,9 @@ use crate::store::Store;
 use crate::temporary::Folder;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use stead_model::hash::Hash;
 use stead_model::layout;
@@ -23,6 +24,9 @@ use stead_model::path::RelativePath;
 use stead_model::tree::{Entry, Object, Tree};
 
 pub use crate::resolve::Flaw;
+
+/// The mode of every realised folder.
+pub(crate) const FOLDER: u32 = 0o555;
 
 /// What is realised. (A generation is published instead.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,8 +92,10 @@ impl Store {
 
     /// Whether it is here, whole.
     pub fn is_realised(&self, kind: Kind, id: &Hash) -> bool {
-        // The description goes first when it is removed, and comes first when it is made.
-        self.description_path(kind, id).is_file() && self.realised_path(kind, id).is_dir()
+        // A folder gets its name with this mode, and loses the mode before anything of it is removed.
+        let is_whole = |found: fs::Metadata| found.is_dir() && found.mode() & 0o7777 == FOLDER;
+        self.description_path(kind, id).is_file()
+            && fs::symlink_metadata(self.realised_path(kind, id)).is_ok_and(is_whole)
     }
 
     /// Makes the folder of a tree or runtime from its description and the objects, and keeps the
@@ -100,27 +106,40 @@ impl Store {
     /// When the tree is not the one asked for or leads out of itself, an object is missing, or the
     /// file system refuses; then nothing has the name.
     pub fn realise(&self, kind: Kind, id: &Hash, tree: &Tree) -> Result<PathBuf, Error> {
-        if kind == Kind::Tree && tree.id() != *id {
-            return Err(Error::Identity { id: *id, found: tree.id() });
+        let hash = tree.id();
+        if kind == Kind::Tree && hash != *id {
+            return Err(Error::Identity { id: *id, found: hash });
         }
         let target = self.realised_path(kind, id);
         if self.is_realised(kind, id) {
             return Ok(target);
         }
-        self.unsynced.set()?;
+        self.write_begins()?;
         if target.is_dir() {
             // A whole folder that lost its description keeps its place: it may be in use.
             if Audit::new(self).finds_sound(&target, tree, id) {
-                self.write_description(&self.description_path(kind, id), tree)?;
+                self.write_description(&self.description_path(kind, id), hash, tree)?;
                 return Ok(target);
             }
             disk::remove(&target)?;
         }
         let made = self.make(tree, kind.absolute(), id)?;
         self.seal(made.path(), id)?;
-        self.write_description(&self.description_path(kind, id), tree)?;
+        self.write_description(&self.description_path(kind, id), hash, tree)?;
         made.persist(&target)?;
         Ok(target)
+    }
+
+    /// Removes a tree or runtime. Whatever a crash leaves of it does not count as one.
+    pub(crate) fn remove_realised(&self, kind: Kind, id: &Hash) -> Result<(), disk::Error> {
+        let path = self.realised_path(kind, id);
+        if path.is_dir() {
+            // Needs no room, unlike a new name: the disk may be full.
+            let half = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(&path, half).map_err(at("change the mode of", &path))?;
+        }
+        disk::remove(&self.description_path(kind, id))?;
+        disk::remove(&path)
     }
 
     /// Makes a tree in a temporary folder. All but the folder itself is as it stays.
@@ -128,16 +147,16 @@ impl Store {
         let folders = resolve::folders(tree, absolute)?;
         let made = self.temporary.folder()?;
         let (root, objects) = (disk::open_folder(made.path())?, disk::open_folder(&self.place(layout::OBJECTS))?);
-        let inside = |path: &RelativePath| made.path().join(path);
+        let inside = |path: &Path| made.path().join(path);
         for path in &folders {
-            rustix::fs::mkdirat(&root, path.as_str(), Mode::from_raw_mode(0o755))
-                .map_err(|error| at("make", &inside(path))(error))?;
+            rustix::fs::mkdirat(&root, *path, Mode::from_raw_mode(0o755))
+                .map_err(|error| at("make", &inside(path.as_ref()))(error))?;
         }
         for (path, entry) in &tree.entries {
             match entry {
                 Entry::Folder => {}
                 Entry::Link(target) => rustix::fs::symlinkat(target.as_str(), &root, path.as_str())
-                    .map_err(|error| at("make the link", &inside(path))(error))?,
+                    .map_err(|error| at("make the link", &inside(path.as_ref()))(error))?,
                 Entry::File(object) => {
                     let linked = rustix::fs::linkat(
                         &objects,
@@ -149,16 +168,16 @@ impl Store {
                     match linked {
                         Ok(()) => {}
                         Err(Errno::NOENT) => return Err(Error::Missing { path: path.clone(), object: *object }),
-                        Err(Errno::MLINK) => {
-                            self.copy_object(*object, &root, path).map_err(|error| at("write", &inside(path))(error))?
-                        }
-                        Err(error) => return Err(at("make", &inside(path))(error).into()),
+                        Err(Errno::MLINK) => self
+                            .copy_object(*object, &root, path)
+                            .map_err(|error| at("write", &inside(path.as_ref()))(error))?,
+                        Err(error) => return Err(at("make", &inside(path.as_ref()))(error).into()),
                     }
                 }
             }
         }
         for path in folders.iter().rev() {
-            settle(&root, path.as_str(), id).map_err(|error| at("set the mode and time of", &inside(path))(error))?;
+            settle(&root, *path, id).map_err(|error| at("set the mode and time of", &inside(path.as_ref()))(error))?;
         }
         Ok(made)
     }
@@ -178,6 +197,6 @@ impl Store {
 }
 
 fn settle(base: impl rustix::fd::AsFd, path: impl rustix::path::Arg + Copy, id: &Hash) -> Result<(), Errno> {
-    rustix::fs::chmodat(&base, path, Mode::from_raw_mode(0o555), AtFlags::empty())?;
+    rustix::fs::chmodat(&base, path, Mode::from_raw_mode(FOLDER), AtFlags::empty())?;
     rustix::fs::utimensat(&base, path, &stamp::timestamps(id), AtFlags::empty())
 }

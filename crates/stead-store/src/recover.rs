@@ -31,12 +31,6 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a tree or runtime, its description first: without it, what is left does not count.
-    pub(crate) fn remove_realised(&self, kind: Kind, id: &Hash) -> Result<(), disk::Error> {
-        disk::remove(&self.description_path(kind, id))?;
-        disk::remove(&self.realised_path(kind, id))
-    }
-
     fn needed_by_generations(&self) -> Result<BTreeSet<(Kind, Hash)>, disk::Error> {
         let mut needed = BTreeSet::new();
         for id in self.generations()? {

@@ -51,24 +51,25 @@ const MOST_LINKS: u32 = 40;
 ///
 /// # Errors
 /// With the first flaw of the tree.
-pub(crate) fn folders(tree: &Tree, absolute: Absolute) -> Result<Vec<RelativePath>, Flaw> {
-    let mut seen = HashSet::new();
+pub(crate) fn folders(tree: &Tree, absolute: Absolute) -> Result<Vec<&str>, Flaw> {
+    let mut seen: HashSet<&str> = HashSet::new();
     let mut folders = Vec::new();
+    let mut new = Vec::new();
     for (path, entry) in &tree.entries {
-        let mut new = Vec::new();
-        if *entry == Entry::Folder && !seen.contains(path) {
-            new.push(path.clone());
+        if *entry == Entry::Folder && !seen.contains(path.as_str()) {
+            new.push(path.as_str());
         }
-        let mut parent = path.parent();
-        while let Some(above) = parent.filter(|above| !seen.contains(above)) {
-            if matches!(tree.entries.get(&above), Some(Entry::File(_) | Entry::Link(_))) {
+        let mut rest = path.as_str();
+        while let Some((above, _)) = rest.rsplit_once('/').filter(|(above, _)| !seen.contains(above)) {
+            if matches!(tree.get(above), Some(Entry::File(_) | Entry::Link(_))) {
+                let above = above.parse().expect("what is above a path is a path");
                 return Err(Flaw::Below { path: path.clone(), above });
             }
-            parent = above.parent();
             new.push(above);
+            rest = above;
         }
-        seen.extend(new.iter().cloned());
-        folders.extend(new.into_iter().rev());
+        seen.extend(&new);
+        folders.extend(new.drain(..).rev());
         if let Entry::Link(target) = entry {
             if target.is_empty() || target.contains('\0') {
                 return Err(Flaw::Target { path: path.clone() });
@@ -166,17 +167,15 @@ mod tests {
     #[test]
     fn nothing_is_below_a_link_or_a_file() {
         for above in [Some("elsewhere"), None] {
-            let flaw = folders(&tree(&[("a", above), ("a-b", None), ("a/x/passwd", None)]), Absolute::Out);
-            assert!(matches!(flaw, Err(Flaw::Below { .. })));
+            let tree = tree(&[("a", above), ("a-b", None), ("a/x/passwd", None)]);
+            assert!(matches!(folders(&tree, Absolute::Out), Err(Flaw::Below { .. })));
         }
     }
 
     #[test]
     fn folders_come_after_their_parents_and_once() {
-        let found =
-            folders(&tree(&[("a/b/c/d", None), ("a/b/x", None), ("a/e", Some("")), ("f", Some(""))]), Absolute::Out)
-                .unwrap();
-        let names: Vec<&str> = found.iter().map(RelativePath::as_str).collect();
-        assert_eq!(names, ["a", "a/b", "a/b/c", "a/e", "f"]);
+        let tree = tree(&[("a/b/c/d", None), ("a/b/x", None), ("a/e", Some("")), ("f", Some(""))]);
+        let found = folders(&tree, Absolute::Out).unwrap();
+        assert_eq!(found, ["a", "a/b", "a/b/c", "a/e", "f"]);
     }
 }

@@ -6,7 +6,7 @@
 use crate::disk::{self, at};
 use crate::temporary::Temporary;
 use crate::unsynced::Unsynced;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use stead_model::hash::Hash;
@@ -18,6 +18,7 @@ pub struct Store {
     pub(crate) root: PathBuf,
     pub(crate) temporary: Temporary,
     pub(crate) unsynced: Unsynced,
+    handle: File,
 }
 
 /// The store cannot be opened.
@@ -55,7 +56,8 @@ impl Store {
         }
         let temporary = Temporary::new(below(root, layout::STATE, layout::TEMPORARY));
         temporary.sweep(false)?;
-        let store = Self { root: root.to_owned(), temporary, unsynced: Unsynced::new(root)? };
+        let (unsynced, handle) = (Unsynced::new(root)?, disk::open_folder(root)?);
+        let store = Self { root: root.to_owned(), temporary, unsynced, handle };
         store.unsynced.recovered(|| store.recover())?;
         Ok(store)
     }
@@ -88,6 +90,17 @@ impl Store {
     /// When `active` is there and is not a link to a generation.
     pub fn active(run: &Path) -> Result<Option<Hash>, disk::Error> {
         pointed(&below(run, layout::RUN, layout::ACTIVE))
+    }
+
+    /// Comes before everything that is written: what follows may be torn by a power cut.
+    pub(crate) fn write_begins(&self) -> Result<(), disk::Error> {
+        self.unsynced.set(&self.temporary)
+    }
+
+    /// Writes everything to the disk that the store's file system holds in memory. Fails also when an
+    /// earlier writing in the background failed, which is only told to a handle that was open by then.
+    pub(crate) fn synchronise(&self) -> Result<(), disk::Error> {
+        rustix::fs::syncfs(&self.handle).map_err(at("synchronise the file system of", &self.root))
     }
 
     /// Where something of `layout` is in this store.

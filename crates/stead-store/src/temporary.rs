@@ -54,15 +54,20 @@ impl Temporary {
         for name in disk::names(&self.root)? {
             let path = self.root.join(name);
             // Held until the removal is over, so that no new owner can take the folder meanwhile.
-            let _held = match disk::open_folder(&path) {
-                Ok(folder) if flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() => continue,
-                Ok(folder) => Some(folder),
-                Err(_) => None,
+            let is_folder = match std::fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata.is_dir(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(at("look at", &path)(error)),
             };
+            let held = is_folder.then(|| disk::open_folder(&path)).transpose()?;
+            if held.as_ref().is_some_and(|folder| flock(folder, FlockOperation::NonBlockingLockExclusive).is_err()) {
+                continue;
+            }
             swept += 1;
             if !dry {
                 disk::remove(&path)?;
             }
+            drop(held);
         }
         Ok(swept)
     }

@@ -6,6 +6,7 @@
 //! everything. A crash of the process alone loses nothing, so in the same boot it means nothing.
 
 use crate::disk::{self, Error, at};
+use crate::temporary::Temporary;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -28,13 +29,12 @@ impl Unsynced {
     }
 
     /// Sets the mark, durably. Cheap when it is set already.
-    pub(crate) fn set(&self) -> Result<(), Error> {
+    pub(crate) fn set(&self, temporary: &Temporary) -> Result<(), Error> {
         if self.is_set() {
             return Ok(());
         }
         let folder = self.path.parent().expect("the mark is in the store's folder");
-        let mut file =
-            tempfile::Builder::new().prefix("unsynced-").tempfile_in(folder).map_err(at("make a file in", folder))?;
+        let mut file = temporary.file()?;
         file.write_all(self.boot.as_bytes()).map_err(at("write", file.path()))?;
         file.as_file().sync_all().map_err(at("synchronise", file.path()))?;
         file.persist(&self.path).map_err(|error| at("name", &self.path)(error.error))?;

@@ -86,7 +86,16 @@ impl Store {
     /// # Errors
     /// When a folder of the store cannot be listed.
     pub fn verify(&self) -> Result<Vec<Damage>, Error> {
+        self.verify_observed(&mut |_| ())
+    }
+
+    /// The same, and calls `seen` with the number of bytes of each object or package that was read.
+    ///
+    /// # Errors
+    /// When a folder of the store cannot be listed.
+    pub fn verify_observed(&self, seen: &mut dyn FnMut(u64)) -> Result<Vec<Damage>, Error> {
         let mut audit = Audit::new(self);
+        audit.seen = Some(seen);
         self.verify_objects(&mut audit)?;
         self.verify_packages(&mut audit)?;
         self.verify_descriptions(&mut audit)?;
@@ -131,6 +140,7 @@ impl Store {
                 Ok(_) => audit.report(&path, What::Altered),
                 Err(error) => audit.report(&path, What::Unreadable(error.to_string())),
             }
+            audit.read(std::fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len()));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::common::{Content, all_objects, any_tree, generation, place, recipe, t
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use stead_model::generation::Generation;
 use stead_model::hash::{Hash, Sha256};
 use stead_model::tree::Tree;
@@ -90,7 +91,7 @@ fn nothing_is_removed_while_it_is_not_known_what_is_needed() {
 
 #[test]
 fn an_interrupted_collection_leaves_a_sound_store_and_is_finished_by_the_next() {
-    // The order of removal is: a generation's description, its folder; a tree's description, its folder; objects.
+    // The order of removal: a generation's description, its folder; a tree's mode, what is in it; objects.
     for removed in 1..=5 {
         let place = place();
         let store = &place.store;
@@ -105,17 +106,22 @@ fn an_interrupted_collection_leaves_a_sound_store_and_is_finished_by_the_next() 
         let acts = [
             store.generation_path(&gone.id()).join("generation.json"),
             store.generation_path(&gone.id()),
-            store.root().join(format!("descriptions/{}.json", gone_tree.id())),
+            realised.clone(),
             realised.join("a"),
             store.object_path(first),
         ];
         for path in &acts[..removed] {
-            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+            match path.is_dir() {
+                true if *path == realised => fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap(),
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
         }
 
         let store = Store::open(store.root()).unwrap();
+        store.describe(&gone_tree).unwrap();
         assert_eq!(store.generation(&kept.id()).unwrap().as_ref(), Some(&kept));
-        assert!(!store.is_realised(Kind::Tree, &gone_tree.id()) || removed < 3, "half a tree does not count");
+        assert_eq!(store.is_realised(Kind::Tree, &gone_tree.id()), removed < 3, "half a tree does not count");
         store.collect(&place.guard, &[kept.id()].into(), false).unwrap();
         assert_eq!(store.verify().unwrap(), [], "interrupted after {removed}");
         assert_eq!(object_count(&store), 1);
