@@ -24,8 +24,6 @@ const LARGEST_RELEASE: u64 = 8 << 20;
 const LARGEST_PACKAGES: u64 = 1 << 30;
 /// The form of the reduced indexes in the cache; raise it with every change of [`index::reduce`].
 const REDUCED: &str = "reduced-1.zst";
-/// Tries of a request that may succeed a moment later.
-const TRIES: u32 = 3;
 
 /// Whether an index past its `Valid-Until` is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,9 +222,9 @@ impl Fetcher<'_> {
         let mut tries = 1;
         loop {
             match attempt() {
-                Err(error) if error.is_transient() && tries < TRIES => {
+                Err(error) if tries < error.tries() => {
                     self.reporter.retried(what, &error.to_string());
-                    std::thread::sleep(std::time::Duration::from_millis(200 << tries));
+                    std::thread::sleep(std::time::Duration::from_millis(100 << tries));
                     tries += 1;
                 }
                 result => return result,

@@ -21,7 +21,7 @@ use stead_model::path::RelativePath;
 
 /// Packages that are downloaded at the same time.
 const PARALLEL: usize = 4;
-/// Tries at one address.
+/// Tries at one address after an answer that was wrong, not missing.
 const TRIES: u32 = 4;
 
 /// What downloading needs.
@@ -178,14 +178,13 @@ impl Downloader<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let again = match &error {
-                Error::Fetch { source, .. } => {
-                    source.is_transient() || resumed && matches!(source, http::Error::Status { status: 416, .. })
-                }
-                Error::Short { .. } => true,
+            let most = match &error {
+                Error::Fetch { source: http::Error::Status { status: 416, .. }, .. } if resumed => TRIES,
+                Error::Fetch { source, .. } => source.tries(),
+                Error::Short { .. } => TRIES,
                 // What was there before may have been another file's beginning.
-                Error::Altered { .. } | Error::Size { .. } => resumed,
-                _ => false,
+                Error::Altered { .. } | Error::Size { .. } if resumed => TRIES,
+                _ => 1,
             };
             if matches!(
                 error,
@@ -195,7 +194,7 @@ impl Downloader<'_> {
             ) {
                 part.set_len(0).map_err(failed)?;
             }
-            if !again || tries == TRIES || stop.load(Ordering::Relaxed) {
+            if tries >= most || stop.load(Ordering::Relaxed) {
                 return Err(error);
             }
             self.reporter.retried(package.name.as_str(), &error.to_string());

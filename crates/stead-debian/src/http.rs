@@ -5,8 +5,12 @@
 //! ones: whoever asked for them checks sizes and hashes. Reads the environment only when told to
 //! by [`Proxies::Environment`].
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// How long a mirror may take.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +93,8 @@ impl Client {
         if proxies == Proxies::Direct {
             config = config.proxy(None);
         }
-        Self { agent: ureq::Agent::new_with_config(config.build()), limits }
+        let resolver = Remembering::default();
+        Self { agent: ureq::Agent::with_parts(config.build(), DefaultConnector::new(), resolver), limits }
     }
 
     /// Asks for `url`. Anything but 200, 206 (after an offset) and 304 (after a condition) is an error.
@@ -167,6 +172,40 @@ impl Answer {
                 return Err(Error::TooLong { url: self.url, most });
             }
         }
+    }
+}
+
+/// How long an address is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it is remembered that there is none.
+const FORGIVEN: Duration = Duration::from_secs(5);
+
+/// Looks up each host once, not once a request: some resolvers answer nothing, for seconds, when
+/// they are asked a hundred times at once.
+#[derive(Debug, Default)]
+struct Remembering {
+    inner: DefaultResolver,
+    known: Mutex<HashMap<String, (Instant, Option<ResolvedSocketAddrs>)>>,
+}
+
+impl Resolver for Remembering {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let place = format!("{:?} {:?}", uri.scheme(), uri.authority());
+        // Held while asking, so that whoever comes meanwhile waits for the same answer.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&place) {
+            Some((since, Some(addresses))) if since.elapsed() < REMEMBERED => return Ok(addresses.clone()),
+            Some((since, None)) if since.elapsed() < FORGIVEN => return Err(ureq::Error::HostNotFound),
+            _ => {}
+        }
+        let resolved = self.inner.resolve(uri, config, timeout);
+        known.insert(place, (Instant::now(), resolved.as_ref().ok().cloned()));
+        resolved
     }
 }
 
@@ -262,12 +301,15 @@ impl Error {
         }
     }
 
-    /// Whether the same request may well succeed a moment later.
-    pub(crate) fn is_transient(&self) -> bool {
+    /// How often a request that fails like this is made in all: it may succeed a moment later, but
+    /// nobody should wait for the same long time again and again.
+    pub(crate) fn tries(&self) -> u32 {
         match self {
-            Self::Unreachable { .. } | Self::Stalled { .. } | Self::Broken { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || *status == 429,
-            Self::TooSlow { .. } | Self::TooLong { .. } | Self::Protocol { .. } => false,
+            Self::Broken { .. } => 4,
+            Self::Status { status, .. } if *status >= 500 || *status == 429 => 4,
+            Self::Unreachable { source, .. } if matches!(**source, ureq::Error::Io(_)) => 3,
+            Self::Stalled { .. } => 2,
+            _ => 1,
         }
     }
 }

@@ -11,7 +11,7 @@ pub mod rules;
 use crate::index::{self, Index};
 use provider::Universe;
 use resolvo::{Problem, Solver, UnsolvableOrCancelled};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use stead_model::lock::LockedPackage;
 use stead_model::name::PackageName;
 
@@ -78,13 +78,52 @@ fn solve(index: &Index, architecture: &str, wanted: &BTreeSet<PackageName>) -> R
             Ok(locked)
         }
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
-            let explanation = conflict.display_user_friendly(&solver).to_string();
-            Err(Error::Conflict { packages: join(wanted), explanation: explanation.trim_end().to_owned() })
+            let plain = pairs(index, architecture, wanted)?;
+            let explanation = if plain.is_empty() {
+                conflict.display_user_friendly(&solver).to_string().trim_end().to_owned()
+            } else {
+                plain.join("\n")
+            };
+            Err(Error::Conflict { packages: join(wanted), explanation })
         }
         Err(UnsolvableOrCancelled::Cancelled(_)) => {
             unreachable!("only a failure of the index cancels, and it was returned above")
         }
     }
+}
+
+/// Who excludes whom, among the packages that each wanted one would bring by itself. This finds the
+/// usual reason, in fewer words than the solver's; where it finds nothing, the solver speaks.
+fn pairs(index: &Index, architecture: &str, wanted: &BTreeSet<PackageName>) -> Result<Vec<String>, Error> {
+    if wanted.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let mut together = BTreeMap::new();
+    for name in wanted {
+        for id in solve(index, architecture, &BTreeSet::from([name.clone()])).unwrap_or_default() {
+            let found = index.named(id.name.as_str())?.into_iter().find(|package| package.version == id.version);
+            together.extend(found.map(|package| (id.name, package)));
+        }
+    }
+    let mut lines = Vec::new();
+    for (package, excluded) in
+        together.values().flat_map(|package| package.excludes.iter().map(move |one| (package, one)))
+    {
+        let admits = |version: &str| excluded.version.as_ref().is_none_or(|bound| bound.admits(version));
+        for other in together.values().filter(|other| other.name != package.name) {
+            let bound = excluded.version.as_ref().map(|bound| format!(" {bound}")).unwrap_or_default();
+            let head = format!("{} {} excludes {}{bound}", package.name, package.version, excluded.name);
+            if other.name.as_str() == excluded.name && admits(&other.version) {
+                lines.push(format!("{head}, and {} {} is needed", other.name, other.version));
+            } else if other.provides.iter().any(|provide| {
+                provide.name == excluded.name
+                    && provide.version.as_ref().map_or(excluded.version.is_none(), |provided| admits(&provided.version))
+            }) {
+                lines.push(format!("{head}, which {} {} provides", other.name, other.version));
+            }
+        }
+    }
+    Ok(lines)
 }
 
 fn join(names: &BTreeSet<PackageName>) -> String {
@@ -238,17 +277,22 @@ mod tests {
                 "postfix 1: Provides mta; Conflicts mta",
                 "cc 2: Breaks dd (<< 3)",
                 "dd 2",
+                "ee 1: Depends aa, bb",
             ],
         )]);
         assert_eq!(names(&index, &["exim"]), "exim=1");
-        for pair in [["aa", "bb"], ["exim", "postfix"], ["cc", "dd"]] {
-            let message = names(&index, &pair);
-            assert!(
-                message.starts_with(&format!("these packages cannot be installed together: {}, {}", pair[0], pair[1])),
-                "{message}"
-            );
-            assert!(pair.iter().all(|name| message.lines().skip(1).any(|line| line.contains(name))), "{message}");
-        }
+        let explained = |pair: [&str; 2]| names(&index, &pair);
+        let head = "these packages cannot be installed together: ";
+        assert_eq!(explained(["aa", "bb"]), format!("{head}aa, bb\naa 1 excludes bb, and bb 1 is needed"));
+        assert_eq!(explained(["cc", "dd"]), format!("{head}cc, dd\ncc 2 excludes dd (<< 3), and dd 2 is needed"));
+        assert_eq!(
+            explained(["exim", "postfix"]),
+            format!(
+                "{head}exim, postfix\nexim 1 excludes mta, which postfix 1 provides\npostfix 1 excludes mta, which exim 1 provides"
+            )
+        );
+        assert_eq!(names(&index, &["ee"]).lines().next(), Some(format!("{head}ee").as_str()));
+        assert!(names(&index, &["ee"]).contains("aa 1"), "{}", names(&index, &["ee"]));
     }
 
     #[test]

@@ -400,6 +400,18 @@ fn an_interrupted_download_is_continued_where_it_broke() {
 }
 
 #[test]
+fn two_who_want_the_same_package_fetch_it_once() {
+    let site = Site::new();
+    let pins = site.pins();
+    site.server.asked();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| site.download(&pins).unwrap())).collect();
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    });
+    assert_eq!(site.server.asked(), [(POOL.to_owned(), None)]);
+}
+
+#[test]
 fn a_beginning_of_something_else_does_not_spoil_the_package() {
     let site = Site::new();
     let pins = site.pins();
