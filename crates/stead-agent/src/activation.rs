@@ -7,6 +7,10 @@
 
 use crate::server::RealServer;
 use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use stead_engine::effects::Pair;
 use stead_engine::run::{self, Ended};
 use stead_engine::table::Event as TableEvent;
@@ -16,10 +20,6 @@ use stead_model::hash::Hash;
 use stead_model::{layout, name::UnitName};
 use stead_remote::message::{self, Event, Settings};
 use stead_store::{Guard, Store};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// An activation's folder.
 #[derive(Debug, Clone)]
@@ -193,11 +193,26 @@ impl Folder {
         name.parse().expect("an activation's id is letters, digits and hyphens")
     }
 
+    /// Starts a transient service that takes up what was interrupted. One that runs already goes on.
+    pub fn take_up(&self, agent: &Path) -> Result<(), Error> {
+        let agent = agent.display().to_string();
+        let name = format!("stead-recovery-{}.service", self.id.to_ascii_lowercase());
+        let unit: UnitName = name.parse().expect("an activation's id is letters, digits and hyphens");
+        let states = stead_host::systemd::states(&[&unit]).unwrap_or_default();
+        if states.get(&unit).is_some_and(|state| !state.is_gone()) {
+            return Ok(());
+        }
+        const LONGEST: u32 = 600;
+        stead_host::systemd::start_transient(&unit, &[agent.as_str(), "agent", "recover", &self.id], &[], LONGEST)
+            .map_err(|error| self.failed("start its recovery")(io::Error::other(error.to_string())))
+    }
+
     /// Starts the transient service that carries it out; when that ends, however it ends, another
     /// one takes up what it left.
     pub fn start(&self, agent: &Path) -> Result<(), Error> {
         let agent = agent.display().to_string();
-        let (command, after) = ([agent.as_str(), "agent", "activate", &self.id], [agent.as_str(), "agent", "recover", &self.id]);
+        let (command, after) =
+            ([agent.as_str(), "agent", "activate", &self.id], [agent.as_str(), "agent", "recover", &self.id]);
         const LONGEST: u32 = 3600;
         stead_host::systemd::start_transient(&self.unit(), &command, &after, LONGEST)
             .map_err(|error| self.failed("start its service")(io::Error::other(error.to_string())))
@@ -255,8 +270,12 @@ fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {
         Some(parent) => load(parent)?,
         None => Generation::empty(candidate.server.clone()),
     };
-    let pair =
-        Pair { parent: &parent, parent_id: journal.record.parent, candidate: &candidate, candidate_id: journal.record.generation };
+    let pair = Pair {
+        parent: &parent,
+        parent_id: journal.record.parent,
+        candidate: &candidate,
+        candidate_id: journal.record.generation,
+    };
     let confirmed = store.confirmed().map_err(|error| Error::Store(error.to_string()))?;
     let active = Store::active(Path::new(layout::RUN)).map_err(|error| Error::Store(error.to_string()))?;
     let phase = journal.record.phase;
@@ -294,11 +313,16 @@ fn words(server: &RealServer<'_>, generation: Hash, ended: Ended) -> message::En
 /// What this process took so far: `getrusage(2)` by way of `/proc/self`.
 pub fn usage() -> message::Usage {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the command's name in brackets, which may hold anything: utime, stime, and those of ended children.
-    let fields: Vec<u64> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().filter_map(|field| field.parse().ok()).collect()).unwrap_or_default();
+    let fields: Vec<u64> = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().filter_map(|field| field.parse().ok()).collect())
+        .unwrap_or_default();
     let ticks: u64 = fields.get(10..14).map(|times| times.iter().sum()).unwrap_or(0);
     message::Usage { peak_kib: peak.unwrap_or(0), cpu_ms: ticks * 10 }
 }

@@ -4,6 +4,11 @@
 
 use crate::activation::{Folder, Journal};
 use crate::server;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use stead_host::systemd;
 use stead_model::activation::Record;
 use stead_model::generation::{Generation, Role};
@@ -12,19 +17,22 @@ use stead_model::layout;
 use stead_model::name::{Name, UnitName};
 use stead_remote::message::{Machine, Running, Status, UnitStatus};
 use stead_store::Store;
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// What the agent knows about the machine that it runs on.
 pub fn machine() -> Machine {
     let uname = rustix::system::uname();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown").trim_matches('"').to_owned();
+    let system = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("unknown")
+        .trim_matches('"')
+        .to_owned();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory_kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    let memory_kib = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
     let free = rustix::fs::statvfs(layout::STATE).map(|stat| stat.f_bavail * stat.f_frsize).unwrap_or(0);
     Machine {
         hostname: uname.nodename().to_string_lossy().into_owned(),
@@ -34,7 +42,6 @@ pub fn machine() -> Machine {
             b"aarch64" => "arm64".to_owned(),
             other => String::from_utf8_lossy(other).into_owned(),
         },
-        systemd: systemd::version().unwrap_or(0),
         memory_kib,
         cores: u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1),
         free,
@@ -68,7 +75,11 @@ pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> S
     let draining = fs::read_dir(layout::DRAINING).into_iter().flatten().flatten();
     let draining: Vec<UnitName> = draining.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     let mut units: Vec<UnitName> = generation.iter().flat_map(|generation| generation.units.keys().cloned()).collect();
-    units.extend(draining.into_iter().filter(|unit| !generation.as_ref().is_some_and(|generation| generation.units.contains_key(unit))));
+    units.extend(
+        draining
+            .into_iter()
+            .filter(|unit| !generation.as_ref().is_some_and(|generation| generation.units.contains_key(unit))),
+    );
     Status {
         active,
         confirmed,
@@ -153,7 +164,11 @@ pub fn units_of(generation: Option<&Generation>, of: Option<&str>) -> Vec<String
     let is_known = |unit: &UnitName| {
         unit.as_str() == of
             || unit.as_str() == format!("stead-{of}.service")
-            || unit.as_str().strip_prefix("stead-").and_then(|rest| rest.split_once('@')).is_some_and(|(app, _)| app == of)
+            || unit
+                .as_str()
+                .strip_prefix("stead-")
+                .and_then(|rest| rest.split_once('@'))
+                .is_some_and(|(app, _)| app == of)
     };
     match generation.is_some_and(|generation| generation.units.keys().any(is_known)) {
         // Older instances of an app are the app too.
@@ -176,7 +191,9 @@ fn beside(unit: &UnitName, command: &[String]) -> Option<Command> {
     let states = systemd::states(&[unit]).ok()?;
     let pid = states.get(unit).map(|state| state.main_pid).filter(|pid| *pid != 0)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let id = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().nth(1).map(str::to_owned));
+    let id = |key: &str| {
+        status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().nth(1).map(str::to_owned))
+    };
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut entered = Command::new("nsenter");
     entered.args(["--target", &pid.to_string(), "--mount", "--root", "--wd"]);

@@ -5,24 +5,25 @@
 //! an activation that was interrupted is taken up.
 
 use crate::activation::{self, Folder, Journal, Line};
-use crate::stage;
 use crate::inspect;
-use stead_model::activation::{Phase, Record, Verb};
-use stead_model::generation::Generation;
-use stead_model::hash::Hash;
-use stead_model::layout;
-use stead_remote::frame::{self, Connection, Kind};
-use stead_remote::message::{
-    Collected, Damage, Ended, Event, Failed, Failure, Hello, Outcome, PROTOCOL, PlannedFrom, Reply, Request, Settings,
-};
-use stead_remote::{agent, transfer};
-use stead_store::{Guard, Store};
+use crate::stage;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use stead_model::activation::{Phase, Record, Verb};
+use stead_model::generation::Generation;
+use stead_model::hash::Hash;
+use stead_model::layout;
+use stead_model::name::UnitName;
+use stead_remote::frame::{self, Connection, Kind};
+use stead_remote::message::{
+    Collected, Damage, Ended, Event, Failed, Failure, Hello, Outcome, PROTOCOL, PlannedFrom, Reply, Request, Settings,
+};
+use stead_remote::{agent, transfer};
+use stead_store::{Guard, Store};
 
 /// The conversation could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,10 @@ fn of_store(error: impl std::error::Error + 'static) -> Failed {
 fn of_stage(error: stage::Error) -> Failed {
     let kind = match &error {
         error if error.is_full() => Failure::FullDisk,
-        stage::Error::NoFolder { .. } | stage::Error::NoProgram { .. } | stage::Error::PortTaken { .. } | stage::Error::Nginx(_) => Failure::Unfit,
+        stage::Error::NoFolder { .. }
+        | stage::Error::NoProgram { .. }
+        | stage::Error::PortTaken { .. }
+        | stage::Error::Nginx(_) => Failure::Unfit,
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };
@@ -70,7 +74,8 @@ fn of_stage(error: stage::Error) -> Failed {
         what = format!("{what}: {error}");
         cause = error.source();
     }
-    let hint = (kind == Failure::FullDisk).then(|| "make room: `stead gc` removes what no kept generation needs".to_owned());
+    let hint =
+        (kind == Failure::FullDisk).then(|| "make room: `stead gc` removes what no kept generation needs".to_owned());
     Failed { kind, what, hint }
 }
 
@@ -110,14 +115,21 @@ pub fn serve<R: Read, W: Write>(input: R, output: W) -> Result<(), Error> {
     }
 }
 
-/// An activation whose service does not run any more is taken up before anything else is answered.
+/// An activation whose service does not run any more is taken up before anything else is answered,
+/// by a service of its own. It gets a moment; what takes longer is told as running.
 fn take_up_what_was_interrupted() {
+    const MOMENT: Duration = Duration::from_secs(8);
     let Some((folder, _)) = Folder::unfinished() else { return };
-    let unit = folder.unit();
-    let states = stead_host::systemd::states(&[&unit]).unwrap_or_default();
-    if states.get(&unit).is_none_or(stead_host::systemd::UnitState::is_gone) {
-        // What goes wrong is in its journal, and `hello` tells that it is still unfinished.
-        let _ = activation::recover(folder.id());
+    let is_gone = |unit: &UnitName| {
+        let states = stead_host::systemd::states(&[unit]).unwrap_or_default();
+        states.get(unit).is_none_or(stead_host::systemd::UnitState::is_gone)
+    };
+    if !is_gone(&folder.unit()) || folder.take_up(&agent_path()).is_err() {
+        return;
+    }
+    let end = Instant::now() + MOMENT;
+    while Instant::now() < end && folder.read().is_ok_and(|journal| !journal.record.phase.is_end()) {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -153,11 +165,15 @@ impl<R: Read, W: Write> Session<R, W> {
 
     fn answer(&mut self, request: Request) -> Result<Option<Answer>, Error> {
         Ok(Some(match request {
-            Request::Status {} => Ok(Reply::Status(Box::new(inspect::status(&self.store, self.active(), self.confirmed())))),
+            Request::Status {} => {
+                Ok(Reply::Status(Box::new(inspect::status(&self.store, self.active(), self.confirmed()))))
+            }
             Request::History { limit } => Ok(Reply::History { records: inspect::history(limit) }),
             Request::Describe { generation } => return self.describe(&generation),
             Request::Stage(offer) => self.stage(&offer)?,
-            Request::Activate { generation, from, verb, by, settings } => self.activate(generation, from, verb, by, settings)?,
+            Request::Activate { generation, from, verb, by, settings } => {
+                self.activate(generation, from, verb, by, settings)?
+            }
             Request::Confirm { activation } => self.confirm(&activation),
             Request::Cancel { activation } => tell(&activation, "cancel"),
             Request::Attach { activation } => self.attach(activation)?,
@@ -191,7 +207,10 @@ impl<R: Read, W: Write> Session<R, W> {
             return Ok(());
         }
         if let Some(running) = inspect::running() {
-            return Err(refused(Failure::Busy, format!("another deploy is under way: {} by {}", running.activation, running.by)));
+            return Err(refused(
+                Failure::Busy,
+                format!("another deploy is under way: {} by {}", running.activation, running.by),
+            ));
         }
         match Store::lock(Path::new(layout::LOCK)) {
             Ok(Some(guard)) => {
@@ -200,7 +219,8 @@ impl<R: Read, W: Write> Session<R, W> {
                 Ok(())
             }
             Ok(None) => {
-                let holder = stead_store::lock::holder(Path::new(layout::LOCK)).unwrap_or_else(|| "somebody else".to_owned());
+                let holder =
+                    stead_store::lock::holder(Path::new(layout::LOCK)).unwrap_or_else(|| "somebody else".to_owned());
                 Err(refused(Failure::Busy, format!("the server is being changed by {holder}")))
             }
             Err(error) => Err(refused(Failure::Server, error.to_string())),
@@ -216,9 +236,10 @@ impl<R: Read, W: Write> Session<R, W> {
         let active = self.active();
         let Some(guard) = self.guard.take() else { return Ok(Err(refused(Failure::Server, "the lock was lost"))) };
         let store = &self.store;
-        let received = transfer::receive(&mut self.connection, offer, store, &guard, active.as_ref(), &mut |generation| {
-            Ok(transfer::lacking_packages(store, generation))
-        });
+        let received =
+            transfer::receive(&mut self.connection, offer, store, &guard, active.as_ref(), &mut |generation| {
+                Ok(transfer::lacking_packages(store, generation))
+            });
         let generation = match received {
             Ok(generation) => generation,
             Err(transfer::ReceiveError::Refused(failed)) => return Ok(Err(failed)),
@@ -254,7 +275,10 @@ impl<R: Read, W: Write> Session<R, W> {
         let (active, confirmed) = (self.active(), self.confirmed());
         if from.is_some_and(|from| from.active != active) {
             let now = active.map_or("nothing of Stead's".to_owned(), |id| format!("generation {}", id.short()));
-            return Ok(Err(refused(Failure::Stale, format!("the server runs {now} by now, which is not what the plan started from"))));
+            return Ok(Err(refused(
+                Failure::Stale,
+                format!("the server runs {now} by now, which is not what the plan started from"),
+            )));
         }
         let generation = match generation.map_or_else(|| self.before(active), Ok) {
             Ok(generation) => generation,
@@ -264,7 +288,10 @@ impl<R: Read, W: Write> Session<R, W> {
             return Ok(Err(failed));
         }
         let Some(candidate) = self.generation(Some(generation)) else {
-            return Ok(Err(refused(Failure::Unknown, format!("generation {} is not on the server", generation.short()))));
+            return Ok(Err(refused(
+                Failure::Unknown,
+                format!("generation {} is not on the server", generation.short()),
+            )));
         };
         if active == Some(generation) && confirmed == Some(generation) && self.all_well(&candidate) {
             return Ok(Ok(Reply::Ended(Box::new(unchanged(generation)))));
@@ -298,7 +325,9 @@ impl<R: Read, W: Write> Session<R, W> {
         parent.ok_or_else(|| Failed {
             kind: Failure::Refused,
             what: "there is no generation before this one to go back to".to_owned(),
-            hint: Some("`stead history` lists what is kept; `stead rollback --to GENERATION` goes to any of it".to_owned()),
+            hint: Some(
+                "`stead history` lists what is kept; `stead rollback --to GENERATION` goes to any of it".to_owned(),
+            ),
         })
     }
 
@@ -375,7 +404,10 @@ impl<R: Read, W: Write> Session<R, W> {
         let units = inspect::units_of(generation.as_ref(), of);
         if units.is_empty() {
             let what = of.unwrap_or_default();
-            return Ok(Err(refused(Failure::Unknown, format!("there is no app, service or unit `{what}` on the server"))));
+            return Ok(Err(refused(
+                Failure::Unknown,
+                format!("there is no app, service or unit `{what}` on the server"),
+            )));
         }
         let mut command = std::process::Command::new("journalctl");
         command.args(["--no-pager", "--output=json", "--quiet"]).arg(format!("--lines={lines}"));
@@ -424,7 +456,9 @@ impl<R: Read, W: Write> Session<R, W> {
         let output = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match output {
             Ok(child) => child,
-            Err(error) => return Ok(Err(refused(Failure::Unknown, format!("`{}` cannot be run: {error}", command[0])))),
+            Err(error) => {
+                return Ok(Err(refused(Failure::Unknown, format!("`{}` cannot be run: {error}", command[0]))));
+            }
         };
         let errors = child.stderr.take();
         let (sender, receiver) = std::sync::mpsc::channel::<(Kind, Vec<u8>)>();
@@ -437,14 +471,20 @@ impl<R: Read, W: Write> Session<R, W> {
         readers.into_iter().for_each(|reader| drop(reader.join()));
         self.connection.writer.frame(Kind::End, &[])?;
         use std::os::unix::process::ExitStatusExt;
-        let code = child.wait().map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))).unwrap_or(127);
+        let code = child
+            .wait()
+            .map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+            .unwrap_or(127);
         Ok(Ok(Reply::Exited { code }))
     }
 
     fn collect(&mut self, dry: bool, keep: u32) -> Answer {
         self.hold()?;
         let mut kept: BTreeSet<Hash> = self.active().into_iter().chain(self.confirmed()).collect();
-        let recent = inspect::history(None).into_iter().filter(|record| record.phase == Phase::Done).map(|record| record.generation);
+        let recent = inspect::history(None)
+            .into_iter()
+            .filter(|record| record.phase == Phase::Done)
+            .map(|record| record.generation);
         let mut last: Vec<Hash> = Vec::new();
         for generation in recent {
             if !last.contains(&generation) {
@@ -468,7 +508,9 @@ impl<R: Read, W: Write> Session<R, W> {
 
     fn verify(&mut self) -> Answer {
         let damage = self.store.verify().map_err(of_store)?;
-        let damage = damage.into_iter().map(|damage| Damage { path: damage.path.display().to_string(), what: damage.what.to_string() });
+        let damage = damage
+            .into_iter()
+            .map(|damage| Damage { path: damage.path.display().to_string(), what: damage.what.to_string() });
         Ok(Reply::Verified { damage: damage.collect(), checked: 0 })
     }
 
@@ -485,7 +527,11 @@ impl<R: Read, W: Write> Session<R, W> {
     }
 }
 
-fn pump(kind: Kind, from: Option<impl Read + Send + 'static>, to: std::sync::mpsc::Sender<(Kind, Vec<u8>)>) -> std::thread::JoinHandle<()> {
+fn pump(
+    kind: Kind,
+    from: Option<impl Read + Send + 'static>,
+    to: std::sync::mpsc::Sender<(Kind, Vec<u8>)>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let Some(mut from) = from else { return };
         let mut buffer = vec![0; 32 << 10];
@@ -509,7 +555,13 @@ fn agent_path() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
-fn begin(generation: Hash, parent: Option<Hash>, verb: Verb, by: String, settings: Settings) -> Result<Folder, activation::Error> {
+fn begin(
+    generation: Hash,
+    parent: Option<Hash>,
+    verb: Verb,
+    by: String,
+    settings: Settings,
+) -> Result<Folder, activation::Error> {
     let now = jiff::Timestamp::now();
     let mut random = [0; 2];
     let digits = match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)) {
@@ -559,7 +611,15 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
     let generation = Some(journal.record.generation);
     let reason = journal.record.reason;
     let activation = Some(folder.id().to_owned());
-    Some(Ok(Reply::Ended(Box::new(Ended { activation, outcome, generation, active, reason, log: Vec::new(), usage: journal.usage }))))
+    Some(Ok(Reply::Ended(Box::new(Ended {
+        activation,
+        outcome,
+        generation,
+        active,
+        reason,
+        log: Vec::new(),
+        usage: journal.usage,
+    }))))
 }
 
 /// A line of `journalctl --output=json` (`systemd.journal-fields(7)`).

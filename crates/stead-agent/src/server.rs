@@ -4,6 +4,12 @@
 //! (pointers). What it decides by itself is only how long to wait, and which port is free.
 
 use crate::activation::{Folder, Journal, Line};
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use stead_engine::effects::{Failure, Login, Result, Server, UnitState};
 use stead_host::{generator, nginx, ports, probe, systemd, users};
 use stead_model::activation::Phase;
@@ -13,12 +19,6 @@ use stead_model::name::{Name, Port, UnitName, UserName};
 use stead_model::server::{Health, HealthCheck};
 use stead_remote::message::Event;
 use stead_store::{Guard, Store, switch};
-use std::fs;
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 /// How long a started unit has to stay well, when the operator says nothing else.
 const SOAK: Duration = Duration::from_secs(2);
@@ -246,7 +246,8 @@ impl Server for RealServer<'_> {
         let port = if !taken.contains(&declared.number()) && ports::is_free(declared.number()) {
             declared
         } else {
-            let seed = u64::from_le_bytes(Hash::of(unit.as_str().as_bytes()).as_bytes()[..8].try_into().unwrap_or_default());
+            let seed =
+                u64::from_le_bytes(Hash::of(unit.as_str().as_bytes()).as_bytes()[..8].try_into().unwrap_or_default());
             let free = ports::free_port(seed, &taken).and_then(Port::new);
             free.ok_or_else(|| Failure("no port is free for a new instance".to_owned()))?
         };
@@ -293,7 +294,9 @@ impl Server for RealServer<'_> {
             Some(state) => match state.active.as_str() {
                 "active" | "reloading" => UnitState::Active { restarts: state.restarts },
                 // A one-off task that ended well is as it should be.
-                "inactive" if state.sub == "dead" && state.result == "success" && state.load == "loaded" => UnitState::Inactive,
+                "inactive" if state.sub == "dead" && state.result == "success" && state.load == "loaded" => {
+                    UnitState::Inactive
+                }
                 "activating" => UnitState::Starting,
                 "deactivating" => UnitState::Stopping,
                 "failed" => UnitState::Failed,
@@ -331,7 +334,10 @@ impl Server for RealServer<'_> {
                 }
             }
             if Instant::now() >= end {
-                return Err(Failure(format!("not healthy within {} s; the last answer: {last}", health.deadline / 1000)));
+                return Err(Failure(format!(
+                    "not healthy within {} s; the last answer: {last}",
+                    health.deadline / 1000
+                )));
             }
             let interval = Duration::from_millis(health.interval.into());
             let quick = began.elapsed() < Duration::from_secs(5) || passed > 0;
@@ -355,7 +361,8 @@ impl Server for RealServer<'_> {
     fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
         // Two instances may answer for a moment: it counts when only one kind of answer comes.
         self.await_served(|served| {
-            served.configuration == *configuration && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
+            served.configuration == *configuration
+                && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
         })
     }
 
@@ -409,7 +416,9 @@ impl RealServer<'_> {
             sleep(BEAT);
         }
         let why = match last {
-            Some(served) => format!("nginx still answers with configuration {} ({})", served.configuration.short(), served.epoch),
+            Some(served) => {
+                format!("nginx still answers with configuration {} ({})", served.configuration.short(), served.epoch)
+            }
             None => "nginx does not answer".to_owned(),
         };
         Err(failed("within 10 s")(why))
@@ -433,7 +442,9 @@ fn ask(unit: &UnitName, port: Option<Port>, check: &HealthCheck, timeout: Durati
                 return Err(format!("status {}: {}", answer.status, text.trim()));
             }
             match body {
-                Some(text) if !answer.body.contains(text.as_str()) => Err(format!("the body does not contain {text:?}")),
+                Some(text) if !answer.body.contains(text.as_str()) => {
+                    Err(format!("the body does not contain {text:?}"))
+                }
                 _ => Ok(()),
             }
         }

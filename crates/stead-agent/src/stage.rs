@@ -5,15 +5,15 @@
 //! foreign programs hold, and nginx's own opinion of its configuration.
 
 use crate::unpack;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use stead_host::{nginx, ports};
 use stead_model::generation::{Generation, Role};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::UnitName;
 use stead_store::{Guard, Store};
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 /// A generation cannot be made, or does not fit this server. Nothing that runs was touched.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,10 @@ impl Error {
             Self::Package(_, source) | Self::Runtime(_, source) => {
                 let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
                 while let Some(error) = cause {
-                    if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
+                    if error
+                        .downcast_ref::<std::io::Error>()
+                        .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+                    {
                         return true;
                     }
                     cause = error.source();
@@ -168,15 +171,19 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
 /// will see them; what a unit binds from the store is found at its own place.
 fn is_executable(root: &Path, program: &str) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    let is_program =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     if program.starts_with(layout::TREES) {
         return is_program(Path::new(program));
     }
     let Ok(folder) = fs::File::open(root) else { return false };
     let how = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     // openat2(2): the kernel resolves the path as if the folder were the root.
-    let found = rustix::fs::openat2(&folder, program, how, rustix::fs::Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT);
-    found.and_then(|file| rustix::fs::fstat(&file)).is_ok_and(|found| found.st_mode & 0o170_000 == 0o100_000 && found.st_mode & 0o111 != 0)
+    let found =
+        rustix::fs::openat2(&folder, program, how, rustix::fs::Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT);
+    found
+        .and_then(|file| rustix::fs::fstat(&file))
+        .is_ok_and(|found| found.st_mode & 0o170_000 == 0o100_000 && found.st_mode & 0o111 != 0)
 }
 
 /// No foreign program listens where the generation's sockets and apps want to.
@@ -202,7 +209,8 @@ fn free_ports(generation: &Generation, from: Option<&Generation>) -> Result<(), 
 
 /// Whether a process belongs to a unit of Stead's, by its control group.
 fn is_ours(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains("stead-") || text.contains("stead\\x2d"))
+    fs::read_to_string(format!("/proc/{pid}/cgroup"))
+        .is_ok_and(|text| text.contains("stead-") || text.contains("stead\\x2d"))
 }
 
 fn test_nginx(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {

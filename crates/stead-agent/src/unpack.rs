@@ -4,13 +4,13 @@
 //! that a runtime that shares packages with an earlier one costs only its links.
 
 use crate::stage::Error;
+use std::io::{self, Read};
 use stead_debian::{package, runtime};
 use stead_model::generation::{Generation, RuntimeRecipe};
 use stead_model::hash::Hash;
 use stead_model::lock::LockedPackage;
 use stead_model::tree::{Object, Tree};
 use stead_store::{Kind, Store};
-use std::io::{self, Read};
 
 /// The store, as a place for the files of packages.
 struct Shelf<'a>(&'a Store);
@@ -26,7 +26,11 @@ impl package::Objects for Shelf<'_> {
 }
 
 /// Makes every runtime of a generation that is not here yet. `tell` hears what is done, how much, of how much.
-pub(crate) fn runtimes(store: &Store, generation: &Generation, tell: &mut dyn FnMut(&str, u64, u64)) -> Result<(), Error> {
+pub(crate) fn runtimes(
+    store: &Store,
+    generation: &Generation,
+    tell: &mut dyn FnMut(&str, u64, u64),
+) -> Result<(), Error> {
     let missing: Vec<(&Hash, &RuntimeRecipe)> =
         generation.runtimes.iter().filter(|(id, _)| !store.is_realised(Kind::Runtime, id)).collect();
     let total: u64 = missing.iter().flat_map(|(_, recipe)| &recipe.packages).map(|package| package.size).sum();
@@ -44,7 +48,8 @@ pub(crate) fn runtimes(store: &Store, generation: &Generation, tell: &mut dyn Fn
             done += package.size;
             tell("unpacking packages", done, total);
         }
-        let made = runtime::compose(&parts, recipe, &mut Shelf(store)).map_err(|error| Error::Runtime(recipe.label.clone(), Box::new(error)))?;
+        let made = runtime::compose(&parts, recipe, &mut Shelf(store))
+            .map_err(|error| Error::Runtime(recipe.label.clone(), Box::new(error)))?;
         store.realise(Kind::Runtime, id, &made).map_err(|error| Error::store(error))?;
     }
     Ok(())

@@ -12,24 +12,13 @@ use stead_model::name::{Name, Port, UnitName};
 use stead_model::server::Strategy;
 
 /// Units of `wanted` that `other` does not have under the same name and content.
-fn different<'a>(
-    wanted: &'a Generation,
-    other: &'a Generation,
-) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
-    wanted.units.iter().filter(|(name, unit)| {
-        other
-            .units
-            .get(*name)
-            .is_none_or(|known| known.digest != unit.digest)
-    })
+fn different<'a>(wanted: &'a Generation, other: &'a Generation) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+    wanted.units.iter().filter(|(name, unit)| other.units.get(*name).is_none_or(|known| known.digest != unit.digest))
 }
 
 /// Units of `one` whose name `other` does not have.
 fn missing<'a>(one: &'a Generation, other: &'a Generation) -> Vec<&'a UnitName> {
-    one.units
-        .keys()
-        .filter(|name| !other.units.contains_key(*name))
-        .collect()
+    one.units.keys().filter(|name| !other.units.contains_key(*name)).collect()
 }
 
 fn same_units(one: &Generation, other: &Generation) -> bool {
@@ -48,36 +37,19 @@ struct Instance<'a> {
 
 fn instance<'a>(name: &'a UnitName, unit: &'a Unit) -> Option<Instance<'a>> {
     match &unit.role {
-        Role::App {
-            app,
-            port,
-            port_variable,
-            health,
-            strategy,
-        } if unit.start => Some(Instance {
-            unit: name,
-            app,
-            port: *port,
-            port_variable,
-            health: health.as_ref(),
-            strategy: *strategy,
-        }),
+        Role::App { app, port, port_variable, health, strategy } if unit.start => {
+            Some(Instance { unit: name, app, port: *port, port_variable, health: health.as_ref(), strategy: *strategy })
+        }
         _ => None,
     }
 }
 
 fn instances(generation: &Generation) -> impl Iterator<Item = Instance<'_>> {
-    generation
-        .units
-        .iter()
-        .filter_map(|(name, unit)| instance(name, unit))
+    generation.units.iter().filter_map(|(name, unit)| instance(name, unit))
 }
 
 fn running(server: &mut impl Server, unit: &UnitName) -> Result<bool> {
-    Ok(matches!(
-        server.states(&[unit])?.first(),
-        Some(UnitState::Active { .. })
-    ))
+    Ok(matches!(server.states(&[unit])?.first(), Some(UnitState::Active { .. })))
 }
 
 /// Starts units of which only the missing ones are started; the error carries a unit's last words.
@@ -92,9 +64,7 @@ fn bring_up(server: &mut impl Server, units: &[&UnitName]) -> Result<()> {
     if down.is_empty() {
         return Ok(());
     }
-    server
-        .start(&down)
-        .map_err(|failure| explain(server, &down, failure))
+    server.start(&down).map_err(|failure| explain(server, &down, failure))
 }
 
 /// Adds the last words of the units that are not up to a failure.
@@ -102,26 +72,16 @@ fn explain(server: &mut impl Server, units: &[&UnitName], failure: Failure) -> F
     let Ok(states) = server.states(units) else {
         return failure;
     };
-    let culprit = units
-        .iter()
-        .zip(states)
-        .find(|(_, state)| !matches!(state, UnitState::Active { .. }));
+    let culprit = units.iter().zip(states).find(|(_, state)| !matches!(state, UnitState::Active { .. }));
     match culprit {
         Some((unit, _)) => did_not_stay(server, unit, "did not come up", Some(failure)),
         None => failure,
     }
 }
 
-fn did_not_stay(
-    server: &mut impl Server,
-    unit: &UnitName,
-    what: &str,
-    cause: Option<Failure>,
-) -> Failure {
+fn did_not_stay(server: &mut impl Server, unit: &UnitName, what: &str, cause: Option<Failure>) -> Failure {
     let words = server.last_words(unit);
-    let cause = cause
-        .map(|failure| format!(": {failure}"))
-        .unwrap_or_default();
+    let cause = cause.map(|failure| format!(": {failure}")).unwrap_or_default();
     let words = if words.trim().is_empty() {
         "it wrote nothing to its log".to_owned()
     } else {
@@ -138,15 +98,11 @@ fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Resul
         server.give_port(instance.unit, instance.port_variable, declared)?;
     }
     bring_up(server, &[instance.unit])?;
-    let port = instance
-        .port
-        .and_then(|_| server.instance_port(instance.unit));
+    let port = instance.port.and_then(|_| server.instance_port(instance.unit));
     if let Some(health) = instance.health {
         server
             .await_health(instance.unit, port, health)
-            .map_err(|failure| {
-                did_not_stay(server, instance.unit, "is not healthy", Some(failure))
-            })?;
+            .map_err(|failure| did_not_stay(server, instance.unit, "is not healthy", Some(failure)))?;
     }
     Ok(())
 }
@@ -174,9 +130,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         .map(|(name, _)| name)
         .collect();
     bring_up(server, &sockets)?;
-    for instance in
-        instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside)
-    {
+    for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside) {
         server.tell(&format!("starting {}", instance.unit));
         bring_up_instance(server, &instance)?;
     }
@@ -185,9 +139,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 
 /// Lets visitors over to the candidate: apps that cannot run twice, services, nginx, timers.
 pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    for instance in
-        instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart)
-    {
+    for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart) {
         let old: Vec<&UnitName> = instances(pair.parent)
             .filter(|old| old.app == instance.app && old.unit != instance.unit)
             .map(|old| old.unit)
@@ -203,13 +155,8 @@ pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 }
 
 /// Brings services under fixed names, and timers, to what `wanted` says; `other` is what may run now.
-fn change_services(
-    server: &mut impl Server,
-    wanted: &Generation,
-    other: &Generation,
-) -> Result<()> {
-    let is_service =
-        |unit: &Unit| unit.start && matches!(unit.role, Role::Service {} | Role::Timer {});
+fn change_services(server: &mut impl Server, wanted: &Generation, other: &Generation) -> Result<()> {
+    let is_service = |unit: &Unit| unit.start && matches!(unit.role, Role::Service {} | Role::Timer {});
     let mut restart = Vec::new();
     let mut reload = Vec::new();
     let mut keep_up = Vec::new();
@@ -221,9 +168,7 @@ fn change_services(
         }
     }
     if !restart.is_empty() {
-        server
-            .restart(&restart)
-            .map_err(|failure| explain(server, &restart, failure))?;
+        server.restart(&restart).map_err(|failure| explain(server, &restart, failure))?;
     }
     if !reload.is_empty() {
         server.reload(&reload)?;
@@ -235,10 +180,7 @@ fn change_services(
 fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generation) -> Result<()> {
     let mut moved = false;
     for instance in instances(wanted) {
-        if let Some(port) = instance
-            .port
-            .and_then(|_| server.instance_port(instance.unit))
-        {
+        if let Some(port) = instance.port.and_then(|_| server.instance_port(instance.unit)) {
             server.point_upstream(instance.app, Some(port))?;
             moved |= !other.units.contains_key(instance.unit);
         }
@@ -253,20 +195,11 @@ fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generati
         bring_up(server, &[&nginx.unit])?;
         server
             .await_nginx(&nginx.configuration)
-            .map_err(|failure| {
-                did_not_stay(server, &nginx.unit, "does not answer", Some(failure))
-            })?;
-    } else if moved
-        || other
-            .nginx
-            .as_ref()
-            .is_none_or(|known| known.configuration != nginx.configuration)
-    {
+            .map_err(|failure| did_not_stay(server, &nginx.unit, "does not answer", Some(failure)))?;
+    } else if moved || other.nginx.as_ref().is_none_or(|known| known.configuration != nginx.configuration) {
         server
             .reload_nginx(&nginx.unit, &nginx.configuration)
-            .map_err(|failure| {
-                did_not_stay(server, &nginx.unit, "did not reload", Some(failure))
-            })?;
+            .map_err(|failure| did_not_stay(server, &nginx.unit, "did not reload", Some(failure)))?;
     }
     if let Some(old) = other.nginx.as_ref().filter(|old| old.unit != nginx.unit) {
         server.request_stop(&[&old.unit])?;
@@ -277,22 +210,12 @@ fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generati
 
 /// Watches the candidate for its soak: every unit stays up and does not start again by itself.
 pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    let units: Vec<&UnitName> = pair
-        .candidate
-        .units
-        .iter()
-        .filter(|(_, unit)| unit.start)
-        .map(|(name, _)| name)
-        .collect();
-    let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent)
-        .map(|(name, _)| name)
-        .collect();
+    let units: Vec<&UnitName> =
+        pair.candidate.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
+    let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent).map(|(name, _)| name).collect();
     let serves = |name: &UnitName| {
         let role = pair.candidate.units.get(name).map(|unit| &unit.role);
-        matches!(
-            role,
-            Some(Role::App { .. } | Role::Service {} | Role::Nginx {})
-        )
+        matches!(role, Some(Role::App { .. } | Role::Service {} | Role::Nginx {}))
     };
     let started_any = fresh.iter().any(|name| serves(name));
     let before = server.states(&units)?;
@@ -308,20 +231,11 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         }
     }
     for instance in instances(pair.candidate).filter(|instance| fresh.contains(instance.unit)) {
-        let port = instance
-            .port
-            .and_then(|_| server.instance_port(instance.unit));
+        let port = instance.port.and_then(|_| server.instance_port(instance.unit));
         if let Some(health) = instance.health {
             server
                 .await_health(instance.unit, port, health)
-                .map_err(|failure| {
-                    did_not_stay(
-                        server,
-                        instance.unit,
-                        "is not healthy any more",
-                        Some(failure),
-                    )
-                })?;
+                .map_err(|failure| did_not_stay(server, instance.unit, "is not healthy any more", Some(failure)))?;
         }
     }
     Ok(())
@@ -334,9 +248,7 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
         (_, UnitState::Active { restarts }) if fresh && restarts > 0 => {
             Some("ended and was started again during the soak")
         }
-        (UnitState::Active { restarts: before }, UnitState::Active { restarts })
-            if restarts > before =>
-        {
+        (UnitState::Active { restarts: before }, UnitState::Active { restarts }) if restarts > before => {
             Some("ended and was started again during the soak")
         }
         (_, UnitState::Active { .. }) => None,
@@ -350,9 +262,7 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
 pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let gone = missing(pair.parent, pair.candidate);
     server.request_stop(&gone)?;
-    let kept: BTreeSet<&Name> = instances(pair.candidate)
-        .map(|instance| instance.app)
-        .collect();
+    let kept: BTreeSet<&Name> = instances(pair.candidate).map(|instance| instance.app).collect();
     for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
         server.point_upstream(instance.app, None)?;
     }
@@ -401,32 +311,17 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 }
 
 /// Whether the server runs this generation: units up, apps healthy, nginx answering with it.
-pub fn verify(
-    server: &mut impl Server,
-    generation: &Generation,
-    id: Option<&stead_model::hash::Hash>,
-) -> Result<()> {
+pub fn verify(server: &mut impl Server, generation: &Generation, id: Option<&stead_model::hash::Hash>) -> Result<()> {
     if server.active().as_ref() != id {
         return Err(Failure("another generation is active".to_owned()));
     }
-    let units: Vec<&UnitName> = generation
-        .units
-        .iter()
-        .filter(|(_, unit)| unit.start)
-        .map(|(name, _)| name)
-        .collect();
+    let units: Vec<&UnitName> = generation.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
     let states = server.states(&units)?;
-    if let Some((unit, _)) = units
-        .iter()
-        .zip(states)
-        .find(|(_, state)| !matches!(state, UnitState::Active { .. }))
-    {
+    if let Some((unit, _)) = units.iter().zip(states).find(|(_, state)| !matches!(state, UnitState::Active { .. })) {
         return Err(did_not_stay(server, unit, "does not run", None));
     }
     for instance in instances(generation) {
-        let port = instance
-            .port
-            .and_then(|_| server.instance_port(instance.unit));
+        let port = instance.port.and_then(|_| server.instance_port(instance.unit));
         if let Some(health) = instance.health {
             server.await_health(instance.unit, port, health)?;
         }

@@ -55,10 +55,7 @@ pub(crate) struct Fake {
 impl Fake {
     pub(crate) fn new(generations: &[&Generation]) -> Self {
         Self {
-            generations: generations
-                .iter()
-                .map(|generation| (generation.id(), (*generation).clone()))
-                .collect(),
+            generations: generations.iter().map(|generation| (generation.id(), (*generation).clone())).collect(),
             state: State::default(),
             kept: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -83,9 +80,7 @@ impl Fake {
         self.effects += 1;
         self.log.push(name.to_owned());
         match self.mishap {
-            Some((at, Mishap::Fail)) if at == self.effects => {
-                Err(Failure(format!("{name} failed")))
-            }
+            Some((at, Mishap::Fail)) if at == self.effects => Err(Failure(format!("{name} failed"))),
             Some((at, Mishap::Crash)) if at == self.effects => {
                 let _ = happen(self);
                 self.crashed = true;
@@ -110,22 +105,10 @@ impl Fake {
     }
 
     fn read_configuration(&mut self, unit: &UnitName) -> Result<()> {
-        let active = self
-            .state
-            .active
-            .ok_or(Failure("no configuration".into()))?;
-        let generation = self
-            .generations
-            .get(&active)
-            .ok_or(Failure("no generation".into()))?;
-        let part = generation
-            .nginx
-            .as_ref()
-            .ok_or(Failure("no nginx.conf".into()))?;
-        self.state.nginx.insert(
-            unit.clone(),
-            (part.configuration, self.state.upstreams.clone()),
-        );
+        let active = self.state.active.ok_or(Failure("no configuration".into()))?;
+        let generation = self.generations.get(&active).ok_or(Failure("no generation".into()))?;
+        let part = generation.nginx.as_ref().ok_or(Failure("no nginx.conf".into()))?;
+        self.state.nginx.insert(unit.clone(), (part.configuration, self.state.upstreams.clone()));
         Ok(())
     }
 
@@ -145,19 +128,10 @@ impl Fake {
         self.state.nginx.clear();
         self.kept.clear();
         self.known.clear();
-        if let Some(generation) = self
-            .state
-            .active
-            .and_then(|id| self.generations.get(&id).cloned())
-        {
+        if let Some(generation) = self.state.active.and_then(|id| self.generations.get(&id).cloned()) {
             self.known = generation.units.clone();
             for (name, unit) in &generation.units {
-                if let Role::App {
-                    app,
-                    port: Some(port),
-                    ..
-                } = &unit.role
-                {
+                if let Role::App { app, port: Some(port), .. } = &unit.role {
                     self.state.ports.insert(name.clone(), *port);
                     self.state.upstreams.insert(app.clone(), *port);
                 }
@@ -176,8 +150,7 @@ impl Fake {
 
     /// What visitors, systemd and the disk see, without what differs from run to run (port numbers).
     pub(crate) fn belongs_to(&self, generation: &Generation) -> std::result::Result<(), String> {
-        let id = (!generation.units.is_empty() || self.state.active == Some(generation.id()))
-            .then(|| generation.id());
+        let id = (!generation.units.is_empty() || self.state.active == Some(generation.id())).then(|| generation.id());
         if self.state.active != id {
             return Err(format!("active is {:?}", self.state.active));
         }
@@ -188,10 +161,7 @@ impl Fake {
             .map(|(name, unit)| (name.clone(), unit.digest))
             .collect();
         if self.state.running != wanted {
-            return Err(format!(
-                "running {:?}, wanted {wanted:?}",
-                self.state.running
-            ));
+            return Err(format!("running {:?}, wanted {wanted:?}", self.state.running));
         }
         if self.state.users != generation.users {
             return Err(format!("users {:?}", self.state.users));
@@ -200,23 +170,15 @@ impl Fake {
             .units
             .iter()
             .filter_map(|(name, unit)| match &unit.role {
-                Role::App {
-                    app, port: Some(_), ..
-                } => Some((app.clone(), *self.state.ports.get(name)?)),
+                Role::App { app, port: Some(_), .. } => Some((app.clone(), *self.state.ports.get(name)?)),
                 _ => None,
             })
             .collect();
         if self.state.upstreams != upstreams {
-            return Err(format!(
-                "upstreams {:?}, wanted {upstreams:?}",
-                self.state.upstreams
-            ));
+            return Err(format!("upstreams {:?}, wanted {upstreams:?}", self.state.upstreams));
         }
-        let nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)> = generation
-            .nginx
-            .iter()
-            .map(|part| (part.unit.clone(), (part.configuration, upstreams.clone())))
-            .collect();
+        let nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)> =
+            generation.nginx.iter().map(|part| (part.unit.clone(), (part.configuration, upstreams.clone()))).collect();
         if self.state.nginx != nginx {
             return Err(format!("nginx {:?}, wanted {nginx:?}", self.state.nginx));
         }
@@ -311,17 +273,9 @@ impl Server for Fake {
 
     fn give_port(&mut self, unit: &UnitName, _: &str, declared: Port) -> Result<Port> {
         self.effect("give_port", |fake| {
-            let taken: BTreeSet<Port> = fake
-                .state
-                .ports
-                .iter()
-                .filter(|(other, _)| *other != unit)
-                .map(|(_, port)| *port)
-                .collect();
-            let port = (declared.number()..)
-                .filter_map(Port::new)
-                .find(|port| !taken.contains(port))
-                .unwrap();
+            let taken: BTreeSet<Port> =
+                fake.state.ports.iter().filter(|(other, _)| *other != unit).map(|(_, port)| *port).collect();
+            let port = (declared.number()..).filter_map(Port::new).find(|port| !taken.contains(port)).unwrap();
             fake.state.ports.insert(unit.clone(), port);
             Ok(port)
         })
@@ -338,9 +292,7 @@ impl Server for Fake {
     }
 
     fn start(&mut self, units: &[&UnitName]) -> Result<()> {
-        self.effect("start", |fake| {
-            units.iter().try_for_each(|unit| fake.begin(unit))
-        })
+        self.effect("start", |fake| units.iter().try_for_each(|unit| fake.begin(unit)))
     }
 
     fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -400,16 +352,9 @@ impl Server for Fake {
     }
 
     fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
-        self.effect("await_nginx", |fake| {
-            match fake
-                .state
-                .nginx
-                .values()
-                .any(|(read, _)| read == configuration)
-            {
-                true => Ok(()),
-                false => Err(Failure("nginx does not answer".into())),
-            }
+        self.effect("await_nginx", |fake| match fake.state.nginx.values().any(|(read, _)| read == configuration) {
+            true => Ok(()),
+            false => Err(Failure("nginx does not answer".into())),
         })
     }
 
@@ -440,19 +385,10 @@ pub(crate) fn generation(
 ) -> Generation {
     let mut generation = Generation::empty("test".parse().unwrap());
     let mut add = |name: String, digest: Hash, role: Role| {
-        let unit = Unit {
-            digest,
-            reload_digest: None,
-            role,
-            start: true,
-        };
+        let unit = Unit { digest, reload_digest: None, role, start: true };
         generation.units.insert(name.parse().unwrap(), unit);
     };
-    add(
-        "stead-nginx-80.socket".into(),
-        digest("80"),
-        Role::Socket { listen: Vec::new() },
-    );
+    add("stead-nginx-80.socket".into(), digest("80"), Role::Socket { listen: Vec::new() });
     let unit = format!("stead-nginx@{nginx}.service");
     add(unit.clone(), digest(nginx), Role::Nginx {});
     let health = Health {
@@ -471,11 +407,7 @@ pub(crate) fn generation(
     };
     add(format!("stead-web@{app}.service"), digest(app), role);
     if let Some(service) = service {
-        add(
-            "stead-queue.service".into(),
-            digest(service),
-            Role::Service {},
-        );
+        add("stead-queue.service".into(), digest(service), Role::Service {});
         generation.users.insert("stead-queue".parse().unwrap());
     }
     generation.users.insert("stead-web".parse().unwrap());
@@ -491,10 +423,5 @@ pub(crate) fn generation(
 /// The pair of two generations, as an activation has it.
 pub(crate) fn pair<'a>(parent: &'a Generation, candidate: &'a Generation) -> Pair<'a> {
     let parent_id = (!parent.units.is_empty()).then(|| parent.id());
-    Pair {
-        parent,
-        parent_id,
-        candidate,
-        candidate_id: candidate.id(),
-    }
+    Pair { parent, parent_id, candidate, candidate_id: candidate.id() }
 }

@@ -114,9 +114,7 @@ pub fn recover(
 ) -> Result<Ended> {
     let is_confirmed = confirmed == Some(pair.candidate_id);
     let phase = match phase {
-        Phase::Confirmed if !is_confirmed && server.active() != Some(pair.candidate_id) => {
-            Phase::Proved
-        }
+        Phase::Confirmed if !is_confirmed && server.active() != Some(pair.candidate_id) => Phase::Proved,
         phase => phase,
     };
     run(server, pair, phase, Event::Recovered)
@@ -135,36 +133,16 @@ mod tests {
         let base = || generation("a1", Strategy::Beside, "n1", "c1", None);
         vec![
             ("first deploy", empty, base()),
-            (
-                "site changed",
-                base(),
-                generation("a1", Strategy::Beside, "n1", "c2", None),
-            ),
-            (
-                "app changed",
-                base(),
-                generation("a2", Strategy::Beside, "n1", "c1", None),
-            ),
+            ("site changed", base(), generation("a1", Strategy::Beside, "n1", "c2", None)),
+            ("app changed", base(), generation("a2", Strategy::Beside, "n1", "c1", None)),
             (
                 "app that cannot run twice",
                 generation("a1", Strategy::Restart, "n1", "c1", None),
                 generation("a2", Strategy::Restart, "n1", "c1", None),
             ),
-            (
-                "nginx changed",
-                base(),
-                generation("a1", Strategy::Beside, "n2", "c1", None),
-            ),
-            (
-                "service added",
-                base(),
-                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
-            ),
-            (
-                "service removed",
-                generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
-                base(),
-            ),
+            ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
+            ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
+            ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
             (
                 "service changed",
                 generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
@@ -193,24 +171,10 @@ mod tests {
     fn a_healthy_deploy_ends_wholly_in_the_candidate() {
         for (name, parent, candidate) in scenarios() {
             let mut fake = server_running(&parent, &candidate);
-            let ended = run(
-                &mut fake,
-                pair(&parent, &candidate),
-                Phase::Staged,
-                Event::Begin,
-            )
-            .unwrap();
-            assert_eq!(
-                ended,
-                Ended {
-                    phase: Phase::Done,
-                    reason: None
-                },
-                "{name}"
-            );
+            let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
+            assert_eq!(ended, Ended { phase: Phase::Done, reason: None }, "{name}");
             fake.state.users = candidate.users.clone(); // users of what is gone are kept on purpose
-            fake.belongs_to(&candidate)
-                .unwrap_or_else(|why| panic!("{name}: {why}"));
+            fake.belongs_to(&candidate).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(fake.state.confirmed, Some(candidate.id()), "{name}");
         }
     }
@@ -220,30 +184,16 @@ mod tests {
         for (name, parent, candidate) in scenarios() {
             let mut fake = server_running(&parent, &candidate);
             let confirmed = fake.state.confirmed;
-            let app = candidate
-                .units
-                .keys()
-                .find(|unit| unit.as_str().starts_with("stead-web@"))
-                .unwrap();
+            let app = candidate.units.keys().find(|unit| unit.as_str().starts_with("stead-web@")).unwrap();
             if parent.units.contains_key(app) {
                 continue;
             }
             fake.unhealthy.insert(app.clone());
-            let ended = run(
-                &mut fake,
-                pair(&parent, &candidate),
-                Phase::Staged,
-                Event::Begin,
-            )
-            .unwrap();
+            let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
             assert_eq!(ended.phase, Phase::WentBack, "{name}");
             let reason = ended.reason.unwrap();
-            assert!(
-                reason.contains("answered 500") && reason.contains("last words of"),
-                "{name}: {reason}"
-            );
-            fake.belongs_to(&parent)
-                .unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert!(reason.contains("answered 500") && reason.contains("last words of"), "{name}: {reason}");
+            fake.belongs_to(&parent).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(fake.state.confirmed, confirmed, "{name}");
         }
     }
@@ -254,87 +204,46 @@ mod tests {
             for (name, parent, candidate) in scenarios() {
                 let mut fake = server_running(&parent, &candidate);
                 fake.login = login;
-                let ended = run(
-                    &mut fake,
-                    pair(&parent, &candidate),
-                    Phase::Staged,
-                    Event::Begin,
-                )
-                .unwrap();
+                let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
                 assert_eq!(ended.phase, Phase::WentBack, "{name}");
-                fake.belongs_to(&parent)
-                    .unwrap_or_else(|why| panic!("{name}: {why}"));
+                fake.belongs_to(&parent).unwrap_or_else(|why| panic!("{name}: {why}"));
             }
         }
     }
 
-    fn at_every_effect(
-        mishap: Mishap,
-        then: impl Fn(&str, usize, &mut Fake, &Generation, &Generation, Result<Ended>),
-    ) {
+    fn at_every_effect(mishap: Mishap, then: impl Fn(&str, usize, &mut Fake, &Generation, &Generation, Result<Ended>)) {
         for (name, parent, candidate) in scenarios() {
             let mut clean = server_running(&parent, &candidate);
-            run(
-                &mut clean,
-                pair(&parent, &candidate),
-                Phase::Staged,
-                Event::Begin,
-            )
-            .unwrap();
+            run(&mut clean, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
             assert!(clean.effects > 5, "{name}");
             for at in 1..=clean.effects {
                 let mut fake = server_running(&parent, &candidate);
                 fake.mishap = Some((fake.effects + at, mishap));
-                let ended = run(
-                    &mut fake,
-                    pair(&parent, &candidate),
-                    Phase::Staged,
-                    Event::Begin,
-                );
+                let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin);
                 then(name, at, &mut fake, &parent, &candidate, ended);
             }
         }
     }
 
     /// Takes the recovery up until it ends, then says which generation the server is wholly in.
-    fn recovered(
-        name: &str,
-        at: usize,
-        fake: &mut Fake,
-        parent: &Generation,
-        candidate: &Generation,
-    ) -> Phase {
+    fn recovered(name: &str, at: usize, fake: &mut Fake, parent: &Generation, candidate: &Generation) -> Phase {
         let phase = *fake.journal.last().unwrap();
         let confirmed = fake.state.confirmed;
         let phase = if phase.is_end() {
             phase
         } else {
-            recover(fake, pair(parent, candidate), phase, confirmed)
-                .unwrap()
-                .phase
+            recover(fake, pair(parent, candidate), phase, confirmed).unwrap().phase
         };
-        let wanted = if phase == Phase::Done {
-            candidate
-        } else {
-            parent
-        };
+        let wanted = if phase == Phase::Done { candidate } else { parent };
         if phase == Phase::Done {
             fake.state.users = candidate.users.clone();
         } else {
             // A reboot or crash may leave a user that was made; it is the next deploy's to use, nothing runs as it.
             fake.state.users.retain(|user| parent.users.contains(user));
         }
-        fake.belongs_to(wanted).unwrap_or_else(|why| {
-            panic!(
-                "{name}, effect {at} ({}), {phase:?}: {why}",
-                fake.log[at - 1]
-            )
-        });
-        assert_eq!(
-            phase == Phase::Done,
-            fake.state.confirmed == Some(candidate.id()),
-            "{name}, effect {at}"
-        );
+        fake.belongs_to(wanted)
+            .unwrap_or_else(|why| panic!("{name}, effect {at} ({}), {phase:?}: {why}", fake.log[at - 1]));
+        assert_eq!(phase == Phase::Done, fake.state.confirmed == Some(candidate.id()), "{name}, effect {at}");
         phase
     }
 
@@ -360,10 +269,7 @@ mod tests {
             fake.reboot();
             let confirmed = fake.state.confirmed;
             recovered(name, at, fake, parent, candidate);
-            assert_eq!(
-                fake.state.confirmed, confirmed,
-                "{name}, effect {at}: recovery moved the boot pointer"
-            );
+            assert_eq!(fake.state.confirmed, confirmed, "{name}, effect {at}: recovery moved the boot pointer");
         });
     }
 
@@ -373,27 +279,10 @@ mod tests {
         let mut fake = server_running(&candidate, &candidate);
         let before = fake.state.clone();
         fake.log.clear();
-        run(
-            &mut fake,
-            pair(&candidate, &candidate),
-            Phase::Staged,
-            Event::Begin,
-        )
-        .unwrap();
-        for effect in [
-            "start",
-            "stop",
-            "restart",
-            "reload",
-            "reload_nginx",
-            "reload_systemd",
-            "give_port",
-        ] {
+        run(&mut fake, pair(&candidate, &candidate), Phase::Staged, Event::Begin).unwrap();
+        for effect in ["start", "stop", "restart", "reload", "reload_nginx", "reload_systemd", "give_port"] {
             let count = fake.log.iter().filter(|name| *name == effect).count();
-            assert!(
-                count == 0 || effect == "stop",
-                "{effect} happened {count} times"
-            );
+            assert!(count == 0 || effect == "stop", "{effect} happened {count} times");
         }
         assert_eq!(fake.state, before);
     }

@@ -83,14 +83,8 @@ pub fn next(phase: Phase, event: Event) -> Option<(Phase, &'static [Action])> {
         | (Starting, Begin | Event::Proved | LoginArrived | Retired | Restored)
         | (OnTrial, Begin | Started | LoginArrived | Retired | Restored)
         | (Phase::Proved, Begin | Started | Event::Proved | Retired | Restored)
-        | (
-            Confirmed,
-            Begin | Started | Event::Proved | LoginArrived | Restored | DeadlinePassed | Cancelled,
-        )
-        | (
-            GoingBack,
-            Begin | Started | Event::Proved | LoginArrived | Retired | DeadlinePassed | Cancelled,
-        )
+        | (Confirmed, Begin | Started | Event::Proved | LoginArrived | Restored | DeadlinePassed | Cancelled)
+        | (GoingBack, Begin | Started | Event::Proved | LoginArrived | Retired | DeadlinePassed | Cancelled)
         | (WentBack | Stuck | Done, _) => return None,
     })
 }
@@ -142,17 +136,8 @@ mod tests {
     #[test]
     fn every_unconfirmed_phase_goes_back_on_failure_deadline_cancel_and_crash() {
         for phase in [Phase::Starting, Phase::OnTrial, Phase::Proved] {
-            for event in [
-                Event::Failed,
-                Event::DeadlinePassed,
-                Event::Cancelled,
-                Event::Recovered,
-            ] {
-                assert_eq!(
-                    next(phase, event),
-                    Some((Phase::GoingBack, &[Action::Restore][..])),
-                    "{phase:?} {event:?}"
-                );
+            for event in [Event::Failed, Event::DeadlinePassed, Event::Cancelled, Event::Recovered] {
+                assert_eq!(next(phase, event), Some((Phase::GoingBack, &[Action::Restore][..])), "{phase:?} {event:?}");
             }
         }
     }

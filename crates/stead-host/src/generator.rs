@@ -88,14 +88,7 @@ mod tests {
 
     #[test]
     fn the_script_is_posix_shell() {
-        let output = std::process::Command::new("sh")
-            .args(["-n", "-c", &script()])
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = std::process::Command::new("sh").args(["-n", "-c", &script()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -30,15 +30,8 @@ pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), R
         // The test opens log and temporary files where the service would: somewhere that is gone afterwards.
         "--property=TemporaryFileSystem=/var/cache /var/log /run:mode=0755".to_owned(),
     ];
-    options.extend(
-        binds
-            .iter()
-            .map(|bind| format!("--property=BindReadOnlyPaths={bind}")),
-    );
-    options.push(format!(
-        "--property=BindReadOnlyPaths={folder}/run/upstreams:{}",
-        layout::UPSTREAMS
-    ));
+    options.extend(binds.iter().map(|bind| format!("--property=BindReadOnlyPaths={bind}")));
+    options.push(format!("--property=BindReadOnlyPaths={folder}/run/upstreams:{}", layout::UPSTREAMS));
     let configuration = format!("{folder}/nginx/nginx.conf");
     let command = ["--", "/usr/sbin/nginx", "-t", "-q", "-c", &configuration];
     let arguments: Vec<&str> = options.iter().map(String::as_str).chain(command).collect();
@@ -57,18 +50,9 @@ pub struct Served {
 /// Asks nginx what it serves; `None` when it does not answer (yet).
 pub fn served() -> Option<Served> {
     let socket = format!("{}/nginx.sock", layout::SOCKETS);
-    let answer = probe::http_unix(
-        Path::new(&socket),
-        "stead",
-        "/configuration",
-        Duration::from_secs(2),
-    )
-    .ok()?;
+    let answer = probe::http_unix(Path::new(&socket), "stead", "/configuration", Duration::from_secs(2)).ok()?;
     let (configuration, epoch) = answer.body.trim().split_once(' ')?;
-    Some(Served {
-        configuration: configuration.parse().ok()?,
-        epoch: epoch.to_owned(),
-    })
+    Some(Served { configuration: configuration.parse().ok()?, epoch: epoch.to_owned() })
 }
 
 /// The file that marks a reload, read by nginx with the upstreams.

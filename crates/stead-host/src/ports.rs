@@ -18,12 +18,8 @@ pub fn is_free(port: u16) -> bool {
 /// `seed`, so that neighbours do not collide. `None`: all are in use.
 pub fn free_port(seed: u64, taken: &[u16]) -> Option<u16> {
     let count = u64::from(INSTANCE_PORTS.end() - INSTANCE_PORTS.start()) + 1;
-    let candidate = |step: u64| {
-        *INSTANCE_PORTS.start() + u16::try_from((seed % count + step) % count).unwrap_or(0)
-    };
-    (0..count)
-        .map(candidate)
-        .find(|port| !taken.contains(port) && is_free(*port))
+    let candidate = |step: u64| *INSTANCE_PORTS.start() + u16::try_from((seed % count + step) % count).unwrap_or(0);
+    (0..count).map(candidate).find(|port| !taken.contains(port) && is_free(*port))
 }
 
 /// A program that listens on a port.
@@ -46,15 +42,9 @@ pub fn listeners(port: u16) -> Vec<Listener> {
     if inodes.is_empty() {
         return Vec::new();
     }
-    let mut found: Vec<Listener> = processes()
-        .filter(|pid| holds(*pid, &inodes))
-        .map(named)
-        .collect();
+    let mut found: Vec<Listener> = processes().filter(|pid| holds(*pid, &inodes)).map(named).collect();
     if found.is_empty() {
-        found.push(Listener {
-            pid: 0,
-            command: "unknown".to_owned(),
-        });
+        found.push(Listener { pid: 0, command: "unknown".to_owned() });
     }
     found
 }
@@ -65,42 +55,28 @@ fn listening_inodes(text: &str, port: u16) -> Vec<String> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let local = fields.get(1)?.rsplit_once(':')?.1;
         let is_it = u16::from_str_radix(local, 16) == Ok(port) && *fields.get(3)? == LISTEN;
-        is_it
-            .then(|| fields.get(9).map(|inode| (*inode).to_owned()))
-            .flatten()
+        is_it.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
     };
     text.lines().skip(1).filter_map(fields).collect()
 }
 
 fn processes() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn holds(pid: u32, inodes: &[String]) -> bool {
-    let links = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    links
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|target| {
-            let target = target.to_string_lossy();
-            target
-                .strip_prefix("socket:[")
-                .and_then(|rest| rest.strip_suffix(']'))
-                .is_some_and(|inode| inodes.iter().any(|known| known == inode))
-        })
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    links.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+        let target = target.to_string_lossy();
+        target
+            .strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|inode| inodes.iter().any(|known| known == inode))
+    })
 }
 
 fn named(pid: u32) -> Listener {
-    let command = fs::read_to_string(format!("/proc/{pid}/comm"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     Listener { pid, command }
 }
 

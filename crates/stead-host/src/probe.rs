@@ -42,44 +42,20 @@ pub enum ProbeError {
 ///
 /// # Errors
 /// When there is no whole answer within `timeout`.
-pub fn http(
-    address: SocketAddr,
-    host: &str,
-    path: &str,
-    timeout: Duration,
-) -> Result<Answer, ProbeError> {
+pub fn http(address: SocketAddr, host: &str, path: &str, timeout: Duration) -> Result<Answer, ProbeError> {
     let end = Instant::now() + timeout;
     let stream = TcpStream::connect_timeout(&address, timeout).map_err(ProbeError::Connect)?;
-    ask(
-        stream,
-        |stream, left| stream.set_read_timeout(Some(left)),
-        host,
-        path,
-        timeout,
-        end,
-    )
+    ask(stream, |stream, left| stream.set_read_timeout(Some(left)), host, path, timeout, end)
 }
 
 /// Asks for a path by GET at a Unix socket.
 ///
 /// # Errors
 /// When there is no whole answer within `timeout`.
-pub fn http_unix(
-    socket: &Path,
-    host: &str,
-    path: &str,
-    timeout: Duration,
-) -> Result<Answer, ProbeError> {
+pub fn http_unix(socket: &Path, host: &str, path: &str, timeout: Duration) -> Result<Answer, ProbeError> {
     let end = Instant::now() + timeout;
     let stream = UnixStream::connect(socket).map_err(ProbeError::Connect)?;
-    ask(
-        stream,
-        |stream, left| stream.set_read_timeout(Some(left)),
-        host,
-        path,
-        timeout,
-        end,
-    )
+    ask(stream, |stream, left| stream.set_read_timeout(Some(left)), host, path, timeout, end)
 }
 
 /// Whether a TCP port accepts a connection.
@@ -87,9 +63,7 @@ pub fn http_unix(
 /// # Errors
 /// When it does not within `timeout`.
 pub fn tcp(address: SocketAddr, timeout: Duration) -> Result<(), ProbeError> {
-    TcpStream::connect_timeout(&address, timeout)
-        .map(drop)
-        .map_err(ProbeError::Connect)
+    TcpStream::connect_timeout(&address, timeout).map(drop).map_err(ProbeError::Connect)
 }
 
 fn ask<S: Read + Write>(
@@ -100,12 +74,8 @@ fn ask<S: Read + Write>(
     timeout: Duration,
     end: Instant,
 ) -> Result<Answer, ProbeError> {
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: stead\r\nConnection: close\r\n\r\n"
-    );
-    stream
-        .write_all(request.as_bytes())
-        .map_err(ProbeError::Broken)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: stead\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(ProbeError::Broken)?;
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -118,18 +88,11 @@ fn ask<S: Read + Write>(
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
                 return Err(ProbeError::Slow(timeout));
             }
             // A server that closes with unread input resets; what came before it counts.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::ConnectionReset && !bytes.is_empty() =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset && !bytes.is_empty() => {
                 break;
             }
             Err(error) => return Err(ProbeError::Broken(error)),
@@ -150,9 +113,7 @@ fn parse(bytes: &[u8]) -> Result<Answer, ProbeError> {
             status: response.code.unwrap_or(0),
             body: String::from_utf8_lossy(&bytes[head..]).into_owned(),
         }),
-        _ => Err(ProbeError::NotHttp(
-            String::from_utf8_lossy(bytes).chars().take(60).collect(),
-        )),
+        _ => Err(ProbeError::NotHttp(String::from_utf8_lossy(bytes).chars().take(60).collect())),
     }
 }
 
@@ -180,13 +141,7 @@ mod tests {
     fn status_and_body_are_read() {
         let address = server(b"HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\nbusy", false);
         let answer = http(address, "a.example", "/health", Duration::from_secs(5)).unwrap();
-        assert_eq!(
-            answer,
-            Answer {
-                status: 503,
-                body: "busy".into()
-            }
-        );
+        assert_eq!(answer, Answer { status: 503, body: "busy".into() });
     }
 
     #[test]
@@ -198,25 +153,13 @@ mod tests {
 
     #[test]
     fn what_is_not_http_is_told() {
-        let error = http(
-            server(b"SSH-2.0-x\r\n", false),
-            "a",
-            "/",
-            Duration::from_secs(5),
-        )
-        .unwrap_err();
+        let error = http(server(b"SSH-2.0-x\r\n", false), "a", "/", Duration::from_secs(5)).unwrap_err();
         assert!(matches!(error, ProbeError::NotHttp(_)), "{error}");
     }
 
     #[test]
     fn a_closed_port_is_told() {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        assert!(matches!(
-            http(address, "a", "/", Duration::from_secs(1)),
-            Err(ProbeError::Connect(_))
-        ));
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(matches!(http(address, "a", "/", Duration::from_secs(1)), Err(ProbeError::Connect(_))));
     }
 }

@@ -39,25 +39,14 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String, RunError> {
         .stdin(Stdio::null())
         .env("LC_ALL", "C.UTF-8")
         .output()
-        .map_err(|source| RunError::Start {
-            command: command(),
-            source,
-        })?;
+        .map_err(|source| RunError::Start { command: command(), source })?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let words = if stderr.trim().is_empty() {
-        last_lines(&stdout, 20)
-    } else {
-        last_lines(&stderr, 20)
-    };
-    Err(RunError::Failed {
-        command: command(),
-        status: output.status.to_string(),
-        output: words,
-    })
+    let words = if stderr.trim().is_empty() { last_lines(&stdout, 20) } else { last_lines(&stderr, 20) };
+    Err(RunError::Failed { command: command(), status: output.status.to_string(), output: words })
 }
 
 /// The last `count` lines of a text, trimmed.
@@ -72,20 +61,12 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_command_and_its_words() {
-        let error = run("sh", &["-c", "echo broken >&2; exit 3"])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("sh -c") && error.contains("broken") && error.contains('3'),
-            "{error}"
-        );
+        let error = run("sh", &["-c", "echo broken >&2; exit 3"]).unwrap_err().to_string();
+        assert!(error.contains("sh -c") && error.contains("broken") && error.contains('3'), "{error}");
     }
 
     #[test]
     fn a_missing_program_is_told() {
-        assert!(matches!(
-            run("/nonexistent/program", &[]),
-            Err(RunError::Start { .. })
-        ));
+        assert!(matches!(run("/nonexistent/program", &[]), Err(RunError::Start { .. })));
     }
 }

@@ -90,11 +90,8 @@ pub fn request_stop(units: &[&UnitName]) -> Result<(), RunError> {
 
 fn known<'a>(units: &[&'a UnitName]) -> Result<Vec<&'a UnitName>, RunError> {
     let states = states(units)?;
-    let is_known = |unit: &&&UnitName| {
-        states
-            .get(**unit)
-            .is_some_and(|state| state.load == "loaded" || !state.is_gone())
-    };
+    let is_known =
+        |unit: &&&UnitName| states.get(**unit).is_some_and(|state| state.load == "loaded" || !state.is_gone());
     Ok(units.iter().filter(is_known).copied().collect())
 }
 
@@ -111,11 +108,7 @@ pub fn restart(units: &[&UnitName]) -> Result<(), RunError> {
 /// # Errors
 /// When the unit has no main process.
 pub fn hang_up(unit: &UnitName) -> Result<(), RunError> {
-    run(
-        "systemctl",
-        &["kill", "--signal=HUP", "--kill-whom=main", unit.as_str()],
-    )
-    .map(drop)
+    run("systemctl", &["kill", "--signal=HUP", "--kill-whom=main", unit.as_str()]).map(drop)
 }
 
 /// Forgets the failures of units, so that a start limit hit before does not stop the next start.
@@ -125,15 +118,7 @@ pub fn hang_up(unit: &UnitName) -> Result<(), RunError> {
 pub fn forget_failures(units: &[&UnitName]) -> Result<(), RunError> {
     let failed: Vec<&UnitName> = {
         let states = states(units)?;
-        units
-            .iter()
-            .filter(|unit| {
-                states
-                    .get(**unit)
-                    .is_some_and(|state| state.active == "failed")
-            })
-            .copied()
-            .collect()
+        units.iter().filter(|unit| states.get(**unit).is_some_and(|state| state.active == "failed")).copied().collect()
     };
     on_units(&["reset-failed"], &failed)
 }
@@ -146,13 +131,9 @@ pub fn states(units: &[&UnitName]) -> Result<BTreeMap<UnitName, UnitState>, RunE
     if units.is_empty() {
         return Ok(BTreeMap::new());
     }
-    const PROPERTIES: &str =
-        "--property=Id,LoadState,ActiveState,SubState,NRestarts,Result,ExecMainStatus,MainPID";
+    const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,NRestarts,Result,ExecMainStatus,MainPID";
     let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
-    let text = run(
-        "systemctl",
-        &[&["show", PROPERTIES], names.as_slice()].concat(),
-    )?;
+    let text = run("systemctl", &[&["show", PROPERTIES], names.as_slice()].concat())?;
     Ok(parse_states(&text))
 }
 
@@ -187,17 +168,7 @@ fn parse_states(text: &str) -> BTreeMap<UnitName, UnitState> {
 /// When the journal cannot be read.
 pub fn last_words(unit: &UnitName, lines: usize) -> Result<String, RunError> {
     let count = format!("--lines={lines}");
-    run(
-        "journalctl",
-        &[
-            "--no-pager",
-            "--quiet",
-            "--output=cat",
-            &count,
-            "--unit",
-            unit.as_str(),
-        ],
-    )
+    run("journalctl", &["--no-pager", "--quiet", "--output=cat", &count, "--unit", unit.as_str()])
 }
 
 /// systemd's version number.
@@ -207,12 +178,7 @@ pub fn last_words(unit: &UnitName, lines: usize) -> Result<String, RunError> {
 pub fn version() -> Result<u32, RunError> {
     let text = run("systemctl", &["--version"])?;
     let number = text.split_whitespace().nth(1).unwrap_or_default();
-    Ok(number
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect::<String>()
-        .parse()
-        .unwrap_or(0))
+    Ok(number.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0))
 }
 
 /// Starts a command as a transient service that outlives the caller's session.
@@ -222,27 +188,22 @@ pub fn version() -> Result<u32, RunError> {
 ///
 /// # Errors
 /// When systemd refuses, or a unit of that name still runs.
-pub fn start_transient(
-    unit: &UnitName,
-    command: &[&str],
-    after: &[&str],
-    seconds: u32,
-) -> Result<(), RunError> {
+pub fn start_transient(unit: &UnitName, command: &[&str], after: &[&str], seconds: u32) -> Result<(), RunError> {
     let unit = format!("--unit={unit}");
     let limit = format!("--property=RuntimeMaxSec={seconds}");
-    let after = format!("--property=ExecStopPost={}", after.join(" "));
-    let options = [
+    let after = (!after.is_empty()).then(|| format!("--property=ExecStopPost={}", after.join(" ")));
+    let mut options = vec![
         unit.as_str(),
         "--quiet",
         "--collect",
         "--no-block",
         "--service-type=exec",
         &limit,
-        &after,
         "--property=KillMode=mixed",
         "--property=OOMScoreAdjust=-500",
-        "--",
     ];
+    options.extend(after.as_deref());
+    options.push("--");
     run("systemd-run", &[&options, command].concat()).map(drop)
 }
 

@@ -47,8 +47,6 @@ pub struct Machine {
     pub system: String,
     /// Debian's name of the architecture: `amd64`, `arm64`.
     pub architecture: String,
-    /// Version number of systemd.
-    pub systemd: u32,
     /// Memory in KiB.
     pub memory_kib: u64,
     /// Cores that are online.

@@ -8,6 +8,8 @@ use crate::commands::lab;
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::Output;
+use std::io::IsTerminal;
+use std::thread::JoinHandle;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::name::{Port, UserName};
@@ -18,8 +20,6 @@ use stead_remote::destination::{Destination, Login, Questions};
 use stead_remote::frame;
 use stead_remote::message::{self, Event, Failed, Hello, Reply, Request};
 use stead_remote::session::{OpenError, Options, Session};
-use std::io::IsTerminal;
-use std::thread::JoinHandle;
 
 /// A login under way.
 pub(crate) struct Connecting {
@@ -39,7 +39,8 @@ pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destinatio
     let wrong = |error: stead_remote::destination::InvalidHost| Failure::request(error.to_string());
     if let Some(name) = &target.lab {
         let found = lab::labs()?.get(&lab::name(name)?);
-        let lab = found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
+        let lab =
+            found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
         let mut destination = Destination::new(&lab.ssh_host()).map_err(wrong)?;
         destination.config_file = Some(lab.ssh_config());
         return Ok(destination);
@@ -61,7 +62,9 @@ pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destinatio
         None => server.ssh_user.clone(),
     };
     destination.port = match port {
-        Some(port) => Some(port.parse().ok().and_then(Port::new).ok_or_else(|| Failure::request(format!("`{port}` is not a port")))?),
+        Some(port) => Some(
+            port.parse().ok().and_then(Port::new).ok_or_else(|| Failure::request(format!("`{port}` is not a port")))?,
+        ),
         None => None,
     };
     Ok(destination)
@@ -102,10 +105,16 @@ impl Connecting {
             && declared.as_str() != user
         {
             let what = format!("{} let in `{user}`, but the project declares `{declared}`", self.destination.host());
-            return Err(Failure::before(what).hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
+            return Err(Failure::before(what)
+                .hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
         }
         let hello = session.hello().clone();
-        output.say(&format!("  {user}@{} · {} · {}", self.destination.host(), hello.machine.hostname, hello.machine.system));
+        output.say(&format!(
+            "  {user}@{} · {} · {}",
+            self.destination.host(),
+            hello.machine.hostname,
+            hello.machine.system
+        ));
         Ok(Connected { session, hello, destination: self.destination })
     }
 }
@@ -128,12 +137,17 @@ impl Connected {
 
     /// The line broke: nothing was switched as far as this side knows.
     pub(crate) fn broke(&mut self, error: &frame::Error) -> Failure {
-        let what = format!("the connection to {} broke: {}\n{}", self.destination.host(), chain(error), self.session.said());
+        let what =
+            format!("the connection to {} broke: {}\n{}", self.destination.host(), chain(error), self.session.said());
         Failure::before(what).runs(self.runs())
     }
 
     /// Sends a request and passes on its events, up to its last word.
-    pub(crate) fn ask(&mut self, request: &Request, mut event: impl FnMut(&mut Self, Event) -> Result<(), Failure>) -> Result<Reply, Failure> {
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request,
+        mut event: impl FnMut(&mut Self, Event) -> Result<(), Failure>,
+    ) -> Result<Reply, Failure> {
         if let Err(error) = self.session.line().send(request) {
             return Err(self.broke(&error));
         }
@@ -141,7 +155,10 @@ impl Connected {
     }
 
     /// Passes on events, up to the last word.
-    pub(crate) fn listen(&mut self, event: &mut dyn FnMut(&mut Self, Event) -> Result<(), Failure>) -> Result<Reply, Failure> {
+    pub(crate) fn listen(
+        &mut self,
+        event: &mut dyn FnMut(&mut Self, Event) -> Result<(), Failure>,
+    ) -> Result<Reply, Failure> {
         loop {
             match self.session.line().receive::<Reply>() {
                 Ok(Reply::Event(what)) => event(self, what)?,
@@ -164,7 +181,9 @@ impl Connected {
     /// A generation that the server has.
     pub(crate) fn describe(&mut self, id: Hash) -> Result<Generation, Failure> {
         let reply = self.ask(&Request::Describe { generation: id }, |_, _| Ok(()))?;
-        let Reply::Description { size } = reply else { return Err(Failure::before("the agent answered something else")) };
+        let Reply::Description { size } = reply else {
+            return Err(Failure::before("the agent answered something else"));
+        };
         const MOST: u64 = 64 << 20;
         if size > MOST {
             return Err(Failure::before("the agent's description is too large"));
@@ -177,7 +196,8 @@ impl Connected {
         let generation: Generation = serde_json::from_slice(&text)
             .map_err(|error| Failure::before(format!("the agent's description is not understood: {error}")))?;
         if generation.id() != id {
-            return Err(Failure::before(format!("the server's generation {} is altered", id.short())).hint("`stead verify` tells more"));
+            return Err(Failure::before(format!("the server's generation {} is altered", id.short()))
+                .hint("`stead verify` tells more"));
         }
         Ok(generation)
     }
@@ -189,7 +209,8 @@ impl Connected {
 
     /// Logs in again after the line broke.
     pub(crate) fn reconnect(&mut self) -> Result<(), Failure> {
-        self.session = open(&self.destination, &agent()?, Login::Any).map_err(|error| failed(&error, &self.destination))?;
+        self.session =
+            open(&self.destination, &agent()?, Login::Any).map_err(|error| failed(&error, &self.destination))?;
         Ok(())
     }
 }

@@ -37,7 +37,10 @@ pub(crate) fn no_colour() -> bool {
 
 /// `user@host` of the operator, for the history.
 pub(crate) fn operator() -> String {
-    let user = variable("SUDO_USER").or_else(|| variable("USER")).or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".into());
+    let user = variable("SUDO_USER")
+        .or_else(|| variable("USER"))
+        .or_else(|| variable("LOGNAME"))
+        .unwrap_or_else(|| "unknown".into());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
 }

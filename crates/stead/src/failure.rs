@@ -3,9 +3,9 @@
 //! Every failure of a command that has to do with a server ends in three lines: what failed, what
 //! the server runs now, and what to do. The codes are the design's; nothing else picks a number.
 
-use stead_model::hash::Hash;
 use std::error::Error;
 use std::fmt::Write;
+use stead_model::hash::Hash;
 
 /// What a command's end means for the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +73,12 @@ impl Failure {
         let mut text = format!("error: {}\n", self.what.trim_end());
         let now = match (self.runs, self.exit) {
             (Runs::Untouched, _) => "nothing was changed on any server".to_owned(),
-            (Runs::Generation(Some(id)), Exit::WentBack) => format!("the server is back on generation {} and was verified", id.short()),
-            (Runs::Generation(None), Exit::WentBack) => "the server is back to before the first deploy, and was verified".to_owned(),
+            (Runs::Generation(Some(id)), Exit::WentBack) => {
+                format!("the server is back on generation {} and was verified", id.short())
+            }
+            (Runs::Generation(None), Exit::WentBack) => {
+                "the server is back to before the first deploy, and was verified".to_owned()
+            }
             (Runs::Generation(Some(id)), _) => format!("the server runs generation {}", id.short()),
             (Runs::Generation(None), _) => "the server runs nothing of Stead's".to_owned(),
             (Runs::Unknown, _) => "what the server runs cannot be told".to_owned(),
@@ -84,7 +88,9 @@ impl Failure {
             Exit::Request | Exit::Usage => "mend it and try again".to_owned(),
             Exit::BeforeSwitch => "try again; it is safe at any time".to_owned(),
             Exit::WentBack => "mend the cause and deploy again; `stead logs` shows more".to_owned(),
-            Exit::Stuck => "look at it: `stead status`, `stead logs`; then `stead rollback` or `stead deploy`".to_owned(),
+            Exit::Stuck => {
+                "look at it: `stead status`, `stead logs`; then `stead rollback` or `stead deploy`".to_owned()
+            }
             Exit::Busy => "wait until it has ended, or see it with `stead deploy --attach`".to_owned(),
         });
         let _ = writeln!(text, "  do:  {hint}");

@@ -50,11 +50,17 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
         Command::Deploy { target, attach: true, trial } => commands::deploy::attach(global, target, trial, output),
         Command::Deploy { target, attach: false, trial } => commands::deploy::deploy(global, target, trial, output),
         Command::Up { target, trial } => commands::deploy::up(global, target, trial, output),
-        Command::Rollback { to, target, trial } => commands::deploy::rollback(global, target, to.as_deref(), trial, output),
+        Command::Rollback { to, target, trial } => {
+            commands::deploy::rollback(global, target, to.as_deref(), trial, output)
+        }
         Command::Status { target } => commands::inspect::status(global, target, output),
         Command::History { target, lines } => commands::inspect::history(global, target, *lines, output),
-        Command::Logs { target, of, lines, follow } => commands::inspect::logs(global, target, of.clone(), *lines, *follow, output),
-        Command::Exec { target, app, command } => return commands::inspect::exec(global, target, app.as_deref(), command, output),
+        Command::Logs { target, of, lines, follow } => {
+            commands::inspect::logs(global, target, of.clone(), *lines, *follow, output)
+        }
+        Command::Exec { target, app, command } => {
+            return commands::inspect::exec(global, target, app.as_deref(), command, output);
+        }
         Command::Gc { target, dry_run, keep } => commands::inspect::gc(global, target, *dry_run, *keep, output),
         Command::Verify { target } => commands::inspect::verify(global, target, output),
         Command::Lab(lab) => return commands::lab::lab(lab, output),

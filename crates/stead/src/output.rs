@@ -173,7 +173,8 @@ impl Output {
 }
 
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed:>5}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed:>5}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style);
     // Nothing is shown for what is over in a moment.
     bar.enable_steady_tick(Duration::from_millis(120));

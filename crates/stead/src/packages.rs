@@ -7,6 +7,8 @@ use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::{Output, bytes};
 use crate::project::Loaded;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use stead_debian::download::{self, Downloader};
 use stead_debian::http::{Client, Limits, Proxies};
 use stead_debian::mirror::Archive;
@@ -14,8 +16,6 @@ use stead_debian::reporter::Reporter;
 use stead_model::hash::Sha256;
 use stead_model::lock::LockedPackage;
 use stead_model::name::Name;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where apt keeps this machine's sources.
 const APT: &str = "/etc/apt";
@@ -67,7 +67,8 @@ impl Reporter for Arrived {
 impl Packages {
     /// The packages of this input of the project.
     pub(crate) fn of(project: &Loaded, input: &Name) -> Result<Self, Failure> {
-        let declared = project.declared.get(input).ok_or_else(|| Failure::request(format!("there is no input `{input}`")))?;
+        let declared =
+            project.declared.get(input).ok_or_else(|| Failure::request(format!("there is no input `{input}`")))?;
         let archive = archive(declared.mirror.as_deref(), declared.snapshot.as_deref())?;
         Ok(Self { archive, client: client(), folder: folder() })
     }
@@ -83,11 +84,16 @@ impl Packages {
             let total: u64 = missing.iter().map(|package| package.size).sum();
             output.detail(&format!("fetching {} packages, {}", missing.len(), bytes(total)));
             let arrived = Arrived(AtomicU64::new(0));
-            let downloader = Downloader { client: &self.client, archive: &self.archive, folder: &self.folder, reporter: &arrived };
+            let downloader =
+                Downloader { client: &self.client, archive: &self.archive, folder: &self.folder, reporter: &arrived };
             std::thread::scope(|scope| {
                 let work = scope.spawn(|| downloader.fetch(&missing));
                 while !work.is_finished() {
-                    output.detail(&format!("fetching packages, {} of {}", bytes(arrived.0.load(Ordering::Relaxed)), bytes(total)));
+                    output.detail(&format!(
+                        "fetching packages, {} of {}",
+                        bytes(arrived.0.load(Ordering::Relaxed)),
+                        bytes(total)
+                    ));
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
                 work.join().expect("downloading does not panic")

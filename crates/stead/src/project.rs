@@ -7,6 +7,9 @@ use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::Output;
 use crate::packages::Packages;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use stead_build::builder::{self, Builder};
 use stead_config::Project;
 use stead_inputs::fit::{self, Needs};
@@ -20,9 +23,6 @@ use stead_model::name::Name;
 use stead_model::server::{App, Server};
 use stead_model::tree::{Entry, Object, Tree};
 use stead_plan::{Inputs, Planned};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
-use std::path::{Path, PathBuf};
 
 /// Where the lock is, below the project's folder.
 const LOCK: &str = "stead.lock";
@@ -64,7 +64,10 @@ impl Bytes {
         }
         match self.files.get(&object.hash) {
             Some(path) => Ok(Box::new(std::fs::File::open(path)?)),
-            None => Err(std::io::Error::new(std::io::ErrorKind::NotFound, format!("object {} is not in this project", object.hash))),
+            None => Err(std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                format!("object {} is not in this project", object.hash),
+            )),
         }
     }
 }
@@ -79,7 +82,8 @@ pub(crate) struct Ready {
 pub(crate) fn load(root: &Path, output: &Output) -> Result<Loaded, Failure> {
     let failed = |failure: stead_config::Failure| {
         let words = failure.render(output.colour());
-        Failure::request(words.trim_start_matches("error: ").to_owned()).hint("mend the declaration; `stead check` tells when it is right")
+        Failure::request(words.trim_start_matches("error: ").to_owned())
+            .hint("mend the declaration; `stead check` tells when it is right")
     };
     let project = stead_config::load(root).map_err(failed)?;
     let mut declared = BTreeMap::new();
@@ -88,8 +92,11 @@ pub(crate) fn load(root: &Path, output: &Output) -> Result<Loaded, Failure> {
         let url = InputUrl::parse(&input.url).map_err(|error| Failure::request(format!("inputs.{name}: {error}")))?;
         if let Some(folder) = url.folder(&project.root) {
             let found = folder.canonicalize().map_err(|error| {
-                Failure::request(format!("the input `{name}` is declared as `{url}`, but {} cannot be read: {error}", folder.display()))
-                    .hint("mend `inputs` in stead.ncl, or put the folder there")
+                Failure::request(format!(
+                    "the input `{name}` is declared as `{url}`, but {} cannot be read: {error}",
+                    folder.display()
+                ))
+                .hint("mend `inputs` in stead.ncl, or put the folder there")
             })?;
             sources.insert(name.clone(), found);
         }
@@ -117,7 +124,11 @@ impl Loaded {
         let names = || self.servers.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
         match name {
             Some(name) => self.servers.get(name).ok_or_else(|| {
-                let closest = self.servers.keys().map(Name::as_str).max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+                let closest = self
+                    .servers
+                    .keys()
+                    .map(Name::as_str)
+                    .max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
                 let failure = Failure::request(format!("the project has no server `{name}`, only: {}", names()));
                 match closest.filter(|known| strsim::jaro(known, name) > 0.7) {
                     Some(known) => failure.hint(format!("did you mean `{known}`?")),
@@ -125,7 +136,8 @@ impl Loaded {
                 }
             }),
             None if self.servers.len() == 1 => Ok(self.servers.values().next().expect("there is exactly one")),
-            None => Err(Failure::request(format!("the project has several servers: {}", names())).hint("say which one is meant")),
+            None => Err(Failure::request(format!("the project has several servers: {}", names()))
+                .hint("say which one is meant")),
         }
     }
 
@@ -152,13 +164,16 @@ impl Loaded {
     pub(crate) fn fitting_lock(&self, snapshots: &Snapshots) -> Result<&Lock, Failure> {
         let inputs = self.declared.iter().map(|(name, declared)| (name.clone(), declared.url.clone())).collect();
         let trees = snapshots.iter().map(|(name, snapshot)| (name.clone(), snapshot.tree.id())).collect();
-        let mismatches = fit::check(self.lock.as_ref(), Needs { inputs: &inputs, runtimes: &self.runtimes, trees: &trees });
+        let mismatches =
+            fit::check(self.lock.as_ref(), Needs { inputs: &inputs, runtimes: &self.runtimes, trees: &trees });
         match (mismatches.first(), &self.lock) {
             (None, Some(lock)) => Ok(lock),
             (first, _) => {
                 let all: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
                 let hint = match (mismatches.len(), first.and_then(|mismatch| mismatch.input())) {
-                    (1, Some(input)) => format!("`stead update {input}`, or `stead up`, which updates everything and deploys"),
+                    (1, Some(input)) => {
+                        format!("`stead update {input}`, or `stead up`, which updates everything and deploys")
+                    }
                     _ => "`stead update`, or `stead up`, which updates and deploys".to_owned(),
                 };
                 Err(Failure::request(all.join("\n")).hint(hint))
@@ -185,9 +200,13 @@ impl Loaded {
                 releases.insert(name.clone(), release.tree);
             }
         }
-        let trees: BTreeMap<Name, Tree> = snapshots.iter().map(|(name, snapshot)| (name.clone(), snapshot.tree.clone())).collect();
-        let planned = stead_plan::plan(server, &Inputs { lock, trees: &trees, releases: &releases, rules: stead_debian::runtime::RULES })
-            .map_err(|error| Failure::request(chain(&error)))?;
+        let trees: BTreeMap<Name, Tree> =
+            snapshots.iter().map(|(name, snapshot)| (name.clone(), snapshot.tree.clone())).collect();
+        let planned = stead_plan::plan(
+            server,
+            &Inputs { lock, trees: &trees, releases: &releases, rules: stead_debian::runtime::RULES },
+        )
+        .map_err(|error| Failure::request(chain(&error)))?;
         bytes.texts = planned.contents.iter().map(|(hash, text)| (*hash, text.clone())).collect();
         Ok(Ready { planned, bytes })
     }
@@ -203,8 +222,12 @@ impl Loaded {
     ) -> Result<stead_build::builder::Release, Failure> {
         let Some(build) = &app.build else { return Err(Failure::request(format!("the app `{name}` has no build"))) };
         let (source, tree) = self.source(name, app, snapshots)?;
-        let key = stead_plan::build_key(server, app).ok_or_else(|| Failure::request(format!("the app `{name}` has no build")))?;
-        let locked = lock.runtimes.get(&key.to_string()).ok_or_else(|| Failure::request(format!("`stead.lock` has no packages for the build of `{name}`")))?;
+        let key = stead_plan::build_key(server, app)
+            .ok_or_else(|| Failure::request(format!("the app `{name}` has no build")))?;
+        let locked = lock
+            .runtimes
+            .get(&key.to_string())
+            .ok_or_else(|| Failure::request(format!("`stead.lock` has no packages for the build of `{name}`")))?;
         let recipe = stead_build::runtime::recipe(name, &locked.packages);
         let cache = environment::cache();
         if !stead_build::runtime::is_here(&cache, &recipe) {
@@ -215,14 +238,24 @@ impl Loaded {
         }
         let root = stead_build::runtime::materialise(&cache, &crate::packages::folder(), &recipe, &|_| {})
             .map_err(|error| Failure::before(format!("the build packages of `{name}`: {}", chain(&error))))?;
-        let request = builder::Request { app: name, source: &source, source_tree: &tree, runtime_root: &root, runtime_id: recipe.id(), build };
+        let request = builder::Request {
+            app: name,
+            source: &source,
+            source_tree: &tree,
+            runtime_root: &root,
+            runtime_id: recipe.id(),
+            build,
+        };
         let builder = Builder::new(&cache);
         let release = builder.build(&request, &mut |event| match event {
             builder::Event::Started => output.detail(&format!("building {name}")),
             builder::Event::Output(line) => output.detail(&format!("building {name}: {line}")),
             builder::Event::Cached | builder::Event::Built(_) => {}
         });
-        release.map_err(|error| Failure::request(format!("the app `{name}` cannot be built: {}", chain(&error))).hint("mend the build and try again"))
+        release.map_err(|error| {
+            Failure::request(format!("the app `{name}` cannot be built: {}", chain(&error)))
+                .hint("mend the build and try again")
+        })
     }
 
     /// The folder of an app's sources on this machine, and its tree.

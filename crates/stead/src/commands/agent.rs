@@ -7,11 +7,14 @@ use std::process::ExitCode;
 /// Runs the server's side. 0: the conversation or activation came to its end, whatever that was.
 pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
     let done = match command {
-        None => stead_agent::serve::serve(std::io::stdin(), std::io::stdout()).map_err(|error| crate::failure::chain(&error)),
+        None => stead_agent::serve::serve(std::io::stdin(), std::io::stdout())
+            .map_err(|error| crate::failure::chain(&error)),
         Some(Agent::Activate { id }) => {
             stead_agent::activation::carry_out(id).map(drop).map_err(|error| crate::failure::chain(&error))
         }
-        Some(Agent::Recover { id }) => stead_agent::activation::recover(id).map_err(|error| crate::failure::chain(&error)),
+        Some(Agent::Recover { id }) => {
+            stead_agent::activation::recover(id).map_err(|error| crate::failure::chain(&error))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

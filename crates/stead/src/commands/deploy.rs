@@ -12,6 +12,10 @@ use crate::output::{Output, bytes};
 use crate::packages::{self, Packages};
 use crate::project::{self, Bytes, Loaded, Ready};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Verb};
 use stead_model::hash::{Hash, Sha256};
 use stead_model::lock::LockedPackage;
@@ -20,10 +24,6 @@ use stead_model::server::Server;
 use stead_model::tree::Object;
 use stead_remote::message::{Ended, Event, Outcome, PlannedFrom, Reply, Request, Settings};
 use stead_remote::transfer::{self, Shipment, Sources};
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// What a deploy took, as the bench reads it.
 #[derive(Default)]
@@ -52,7 +52,13 @@ pub(crate) fn deploy(global: &Global, target: &Target, trial: &Trial, output: &m
     deploy_loaded(&project, target, trial, began, output)
 }
 
-fn deploy_loaded(project: &Loaded, target: &Target, trial: &Trial, began: Instant, output: &mut Output) -> Result<(), Failure> {
+fn deploy_loaded(
+    project: &Loaded,
+    target: &Target,
+    trial: &Trial,
+    began: Instant,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let server = project.server(target.server.as_deref())?;
     let snapshots = project.snapshots()?;
     project.fitting_lock(&snapshots)?;
@@ -86,7 +92,10 @@ fn deploy_loaded(project: &Loaded, target: &Target, trial: &Trial, began: Instan
 
 fn settings(trial: &Trial) -> Settings {
     let soak = trial.soak.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)));
-    Settings { confirm_deadline: trial.confirm_deadline, soak: soak.map(|soak| u32::try_from(soak.as_millis()).unwrap_or(u32::MAX)) }
+    Settings {
+        confirm_deadline: trial.confirm_deadline,
+        soak: soak.map(|soak| u32::try_from(soak.as_millis()).unwrap_or(u32::MAX)),
+    }
 }
 
 /// Where the bytes of a shipment are.
@@ -101,8 +110,13 @@ impl Sources for Shelf<'_> {
     }
 
     fn package(&self, sha256: Sha256) -> std::io::Result<PathBuf> {
-        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
-        self.packages.get(&sha256).cloned().or_else(|| Some(packages::place(sha256)).filter(|path| path.exists())).ok_or_else(missing)
+        let missing =
+            || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
+        self.packages
+            .get(&sha256)
+            .cloned()
+            .or_else(|| Some(packages::place(sha256)).filter(|path| path.exists()))
+            .ok_or_else(missing)
     }
 }
 
@@ -123,7 +137,9 @@ fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mu
         missing.sort();
         missing.dedup();
         let fetched = Packages::of(project, input)?.fetch(&missing, output);
-        fetched.map_err(|error| Failure::before(format!("packages cannot be fetched: {}", chain(&error))).runs(connected.runs()))?;
+        fetched.map_err(|error| {
+            Failure::before(format!("packages cannot be fetched: {}", chain(&error))).runs(connected.runs())
+        })?;
     }
     let shelf = Shelf { bytes: &ready.bytes, packages: BTreeMap::new() };
     let shipment = Shipment { generation, trees: &ready.planned.trees, base: base.as_ref(), sources: &shelf };
@@ -150,19 +166,31 @@ fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mu
 }
 
 /// Asks for the activation and sees it through to its end.
-fn activate(connected: &mut Connected, request: &Request, trial: &Trial, measured: &mut Measured, output: &mut Output) -> Result<Ended, Failure> {
+fn activate(
+    connected: &mut Connected,
+    request: &Request,
+    trial: &Trial,
+    measured: &mut Measured,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
     output.phase("activate");
     let mut activation = None;
-    let reply = connected.ask(request, |connected, event| watch(connected, event, trial, &mut activation, measured, output));
+    let reply =
+        connected.ask(request, |connected, event| watch(connected, event, trial, &mut activation, measured, output));
     let reply = match (reply, activation) {
         (Ok(reply), _) => reply,
         // The activation goes on without us; whoever comes back finds it again.
-        (Err(failure), Some(id)) if failure.exit == Exit::BeforeSwitch => take_up(connected, &id, trial, measured, output).map_err(|_| Failure {
-            exit: Exit::Stuck,
-            what: format!("the connection broke while the activation {id} went on\n{}", failure.what),
-            runs: Runs::Unknown,
-            hint: Some("`stead deploy --attach` tells how it ended; without a login the server goes back by itself".to_owned()),
-        })?,
+        (Err(failure), Some(id)) if failure.exit == Exit::BeforeSwitch => {
+            take_up(connected, &id, trial, measured, output).map_err(|_| Failure {
+                exit: Exit::Stuck,
+                what: format!("the connection broke while the activation {id} went on\n{}", failure.what),
+                runs: Runs::Unknown,
+                hint: Some(
+                    "`stead deploy --attach` tells how it ended; without a login the server goes back by itself"
+                        .to_owned(),
+                ),
+            })?
+        }
         (Err(failure), _) => return Err(failure),
     };
     match reply {
@@ -172,7 +200,13 @@ fn activate(connected: &mut Connected, request: &Request, trial: &Trial, measure
 }
 
 /// Logs in again and follows a running activation.
-fn take_up(connected: &mut Connected, id: &str, trial: &Trial, measured: &mut Measured, output: &mut Output) -> Result<Reply, Failure> {
+fn take_up(
+    connected: &mut Connected,
+    id: &str,
+    trial: &Trial,
+    measured: &mut Measured,
+    output: &mut Output,
+) -> Result<Reply, Failure> {
     output.say("  the connection broke; the activation goes on, logging in again");
     connected.reconnect()?;
     let request = Request::Attach { activation: Some(id.to_owned()) };
@@ -221,7 +255,13 @@ pub(crate) fn attach(global: &Global, target: &Target, trial: &Trial, output: &m
 }
 
 /// Goes back to the generation before, or to a named one.
-pub(crate) fn rollback(global: &Global, target: &Target, to: Option<&str>, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn rollback(
+    global: &Global,
+    target: &Target,
+    to: Option<&str>,
+    trial: &Trial,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let project = project::load(&global.project, output)?;
     let server = project.server(target.server.as_deref())?;
@@ -245,13 +285,23 @@ fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
     let found: Vec<&Hash> = connected.hello.generations.iter().filter(|id| id.to_string().starts_with(text)).collect();
     match found[..] {
         [id] if text.len() >= 4 => Ok(*id),
-        [] => Err(Failure::request(format!("the server keeps no generation `{text}`")).hint("`stead history` lists them").runs(connected.runs())),
-        _ => Err(Failure::request(format!("`{text}` could mean several generations")).hint("give more digits, at least four").runs(connected.runs())),
+        [] => Err(Failure::request(format!("the server keeps no generation `{text}`"))
+            .hint("`stead history` lists them")
+            .runs(connected.runs())),
+        _ => Err(Failure::request(format!("`{text}` could mean several generations"))
+            .hint("give more digits, at least four")
+            .runs(connected.runs())),
     }
 }
 
 /// The last words, and the exit code.
-fn conclude(connected: &Connected, server: &Server, ended: &Ended, measured: &Measured, output: &mut Output) -> Result<(), Failure> {
+fn conclude(
+    connected: &Connected,
+    server: &Server,
+    ended: &Ended,
+    measured: &Measured,
+    output: &mut Output,
+) -> Result<(), Failure> {
     output.finish();
     let seconds = measured.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
     let sent = connected.session.sent();
@@ -282,20 +332,37 @@ fn conclude(connected: &Connected, server: &Server, ended: &Ended, measured: &Me
     let id = ended.generation.map(|id| id.short()).unwrap_or_default();
     match ended.outcome {
         Outcome::Unchanged => {
-            output.good(&format!("nothing changed: generation {id} runs on {} and is well ({seconds:.2} s)", server.name));
+            output.good(&format!(
+                "nothing changed: generation {id} runs on {} and is well ({seconds:.2} s)",
+                server.name
+            ));
         }
         Outcome::Confirmed => {
             let live = measured.live.map(|live| format!("live after {live:.2} s, ")).unwrap_or_default();
-            output.good(&format!("generation {id} is live on {}: {live}confirmed after {seconds:.2} s, {} sent", server.name, bytes(sent)));
+            output.good(&format!(
+                "generation {id} is live on {}: {live}confirmed after {seconds:.2} s, {} sent",
+                server.name,
+                bytes(sent)
+            ));
             if connected.hello.active.is_some() {
                 output.say("  undo: stead rollback");
             }
         }
         Outcome::WentBack => {
-            return Err(Failure { exit: Exit::WentBack, what: evidence, runs: Runs::Generation(ended.active), hint: None });
+            return Err(Failure {
+                exit: Exit::WentBack,
+                what: evidence,
+                runs: Runs::Generation(ended.active),
+                hint: None,
+            });
         }
         Outcome::Stuck => {
-            return Err(Failure { exit: Exit::Stuck, what: evidence, runs: Runs::Generation(ended.active), hint: None });
+            return Err(Failure {
+                exit: Exit::Stuck,
+                what: evidence,
+                runs: Runs::Generation(ended.active),
+                hint: None,
+            });
         }
     }
     output.json(&document);

@@ -36,7 +36,9 @@ const PAGE: &str = "<!doctype html>\n<title>It works</title>\n<h1>It works</h1>\
 pub(crate) fn init(folder: &Path, output: &Output) -> Result<(), Failure> {
     let file = folder.join("stead.ncl");
     if file.exists() {
-        return Err(Failure::request(format!("{} is there already", file.display())).hint("choose another folder, or edit it"));
+        return Err(
+            Failure::request(format!("{} is there already", file.display())).hint("choose another folder, or edit it")
+        );
     }
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(folder.join("site"))?;

@@ -5,12 +5,12 @@ use crate::connect::{self, Connected};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Paint, ago, bytes};
 use crate::project;
+use std::io::Write;
+use std::process::ExitCode;
 use stead_model::activation::{Phase, Verb};
 use stead_model::name::Name;
 use stead_remote::frame::Kind;
 use stead_remote::message::{Event, Reply, Request};
-use std::io::Write;
-use std::process::ExitCode;
 
 fn connect(global: &Global, target: &Target, output: &mut Output) -> Result<Connected, Failure> {
     let project = project::load(&global.project, output)?;
@@ -32,7 +32,11 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
     match status.active {
         Some(id) => {
             let confirmed = if status.confirmed == Some(id) { "confirmed" } else { "on trial" };
-            output.data(&format!("{} runs generation {} ({confirmed})", machine.hostname, output.paint(Paint::Strong, &id.short())));
+            output.data(&format!(
+                "{} runs generation {} ({confirmed})",
+                machine.hostname,
+                output.paint(Paint::Strong, &id.short())
+            ));
         }
         None => output.data(&format!("{} runs nothing of Stead's", machine.hostname)),
     }
@@ -46,7 +50,8 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
         status.uptime / 3600
     ));
     for unit in &status.units {
-        let state = if unit.well { output.paint(Paint::Added, &unit.state) } else { output.paint(Paint::Removed, &unit.state) };
+        let state =
+            if unit.well { output.paint(Paint::Added, &unit.state) } else { output.paint(Paint::Removed, &unit.state) };
         let port = unit.port.map(|port| format!(" · port {port}")).unwrap_or_default();
         let memory = unit.memory.map(|memory| format!(" · {}", bytes(memory))).unwrap_or_default();
         let restarts = if unit.restarts > 0 { format!(" · restarted {}×", unit.restarts) } else { String::new() };
@@ -83,7 +88,12 @@ pub(crate) fn history(global: &Global, target: &Target, lines: u32, output: &mut
         };
         let kept = if connected.hello.generations.contains(&record.generation) { "" } else { " (not kept)" };
         let mark = if connected.hello.active == Some(record.generation) { "*" } else { " " };
-        let reason = record.reason.as_deref().and_then(|reason| reason.lines().next()).map(|reason| format!(" · {reason}")).unwrap_or_default();
+        let reason = record
+            .reason
+            .as_deref()
+            .and_then(|reason| reason.lines().next())
+            .map(|reason| format!(" · {reason}"))
+            .unwrap_or_default();
         let took = record.ended.map(|ended| format!("{} s", ended - record.began)).unwrap_or_default();
         output.data(&format!(
             "{mark} {}  {verb:<8} {end}  {:<12} {took:>5}  {}{kept}{reason}",
@@ -96,7 +106,14 @@ pub(crate) fn history(global: &Global, target: &Target, lines: u32, output: &mut
 }
 
 /// The journal, line by line.
-pub(crate) fn logs(global: &Global, target: &Target, of: Option<String>, lines: u32, follow: bool, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn logs(
+    global: &Global,
+    target: &Target,
+    of: Option<String>,
+    lines: u32,
+    follow: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let mut connected = connect(global, target, output)?;
     output.finish();
     let mut all = Vec::new();
@@ -106,7 +123,11 @@ pub(crate) fn logs(global: &Global, target: &Target, of: Option<String>, lines: 
             let moment = i64::try_from(*time).ok().and_then(|time| jiff::Timestamp::from_microsecond(time).ok());
             let moment = moment.map(|moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default();
             let unit = unit.trim_start_matches("stead-").trim_end_matches(".service");
-            output.data(&format!("{} {} {line}", output.paint(Paint::Faint, &moment), output.paint(Paint::Strong, unit)));
+            output.data(&format!(
+                "{} {} {line}",
+                output.paint(Paint::Faint, &moment),
+                output.paint(Paint::Strong, unit)
+            ));
             if is_json {
                 all.push(event);
             }
@@ -118,13 +139,23 @@ pub(crate) fn logs(global: &Global, target: &Target, of: Option<String>, lines: 
 }
 
 /// Runs a command on the server; ends as it ends.
-pub(crate) fn exec(global: &Global, target: &Target, app: Option<&str>, command: &[String], output: &mut Output) -> Result<ExitCode, Failure> {
+pub(crate) fn exec(
+    global: &Global,
+    target: &Target,
+    app: Option<&str>,
+    command: &[String],
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
     let app: Option<Name> = app.map(crate::commands::lab::name).transpose()?;
     let mut connected = connect(global, target, output)?;
     output.finish();
     let failed = |connected: &mut Connected, error| connected.broke(&error);
     let line = connected.session.line();
-    let sent = line.writer.message(&Request::Exec { app, command: command.to_vec() }).and_then(|()| line.writer.frame(Kind::End, &[])).and_then(|()| line.writer.flush());
+    let sent = line
+        .writer
+        .message(&Request::Exec { app, command: command.to_vec() })
+        .and_then(|()| line.writer.frame(Kind::End, &[]))
+        .and_then(|()| line.writer.flush());
     sent.map_err(|error| failed(&mut connected, error))?;
     loop {
         let frame = connected.session.line().reader.frame().map_err(|error| failed(&mut connected, error))?;
@@ -152,7 +183,12 @@ pub(crate) fn gc(global: &Global, target: &Target, dry: bool, keep: u32, output:
     let verb = if dry { "would remove" } else { "removed" };
     output.data(&format!(
         "{verb} {} generations, {} trees, {} runtimes, {} packages, {} objects: {}",
-        collected.generations, collected.trees, collected.runtimes, collected.packages, collected.objects, bytes(collected.bytes)
+        collected.generations,
+        collected.trees,
+        collected.runtimes,
+        collected.packages,
+        collected.objects,
+        bytes(collected.bytes)
     ));
     Ok(())
 }
@@ -172,6 +208,7 @@ pub(crate) fn verify(global: &Global, target: &Target, output: &mut Output) -> R
         output.data("every byte is as it should be");
         return Ok(());
     }
-    let failure = Failure { exit: Exit::Request, ..Failure::request(format!("{} things are altered or missing", damage.len())) };
+    let failure =
+        Failure { exit: Exit::Request, ..Failure::request(format!("{} things are altered or missing", damage.len())) };
     Err(failure.runs(connected.runs()).hint("deploy again, which puts back what is missing; look who altered it"))
 }

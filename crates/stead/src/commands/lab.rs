@@ -4,15 +4,20 @@ use crate::arguments::Lab;
 use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::Output;
-use stead_lab::{Event, Labs, Release, Specification};
-use stead_model::name::Name;
 use std::path::Path;
 use std::process::ExitCode;
+use stead_lab::{Event, Labs, Release, Specification};
+use stead_model::name::Name;
 
 /// The labs of this machine.
 pub(crate) fn labs() -> Result<Labs, Failure> {
-    let own = std::env::current_exe().map_err(|error| Failure::before(format!("cannot find the program itself: {error}")))?;
-    let labs = Labs::new(environment::state().join("labs"), environment::cache().join("bases"), vec![own.into(), "lab-keeper".into()]);
+    let own =
+        std::env::current_exe().map_err(|error| Failure::before(format!("cannot find the program itself: {error}")))?;
+    let labs = Labs::new(
+        environment::state().join("labs"),
+        environment::cache().join("bases"),
+        vec![own.into(), "lab-keeper".into()],
+    );
     Ok(labs.with_mirror(environment::debian_mirror()))
 }
 
@@ -34,17 +39,25 @@ pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failur
     let labs = labs()?;
     match command {
         Lab::Up { name: text, release, cpus, memory, forward } => {
-            let release: Release = release.parse().map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?;
+            let release: Release = release
+                .parse()
+                .map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?;
             let mut wanted = Specification::new(name(text)?, release);
             wanted.cpus = *cpus;
             wanted.memory_mib = *memory;
             for text in forward {
-                wanted.forwards.push(text.parse().map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?);
+                wanted.forwards.push(
+                    text.parse()
+                        .map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?,
+                );
             }
             let lab = labs.up(&wanted, &mut |event| tell(&event, output)).map_err(failed)?;
             let summary = lab.summary();
             output.json(&summary);
-            output.data(&format!("lab {text} is up{}", summary.address.map(|address| format!(" at {address}")).unwrap_or_default()));
+            output.data(&format!(
+                "lab {text} is up{}",
+                summary.address.map(|address| format!(" at {address}")).unwrap_or_default()
+            ));
         }
         Lab::Down { name: text } => {
             labs.down(&name(text)?).map_err(failed)?;
@@ -56,7 +69,12 @@ pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failur
             output.json(&all);
             for lab in all {
                 let address = lab.address.map(|address| address.to_string()).unwrap_or_default();
-                output.data(&format!("{:<16} {:<10} {:<10} {address}", lab.name, lab.release.codename(), format!("{:?}", lab.status).to_lowercase()));
+                output.data(&format!(
+                    "{:<16} {:<10} {:<10} {address}",
+                    lab.name,
+                    lab.release.codename(),
+                    format!("{:?}", lab.status).to_lowercase()
+                ));
             }
         }
         Lab::Exec { name: text, command } => {
@@ -80,20 +98,16 @@ fn ended(status: std::io::Result<std::process::ExitStatus>) -> Result<ExitCode, 
 
 fn tell(event: &Event, output: &mut Output) {
     match event {
-        Event::NotLimited { limit } => output.say(&format!("note: not limited: {limit}")),
-        Event::Ready { state, took } => output.say(&format!("booted to `{state}` in {:.1} s", took.as_secs_f64())),
-        Event::RunsAlready => output.say("it runs already"),
-        other => {
-            let words = words(other);
-            output.phase(&words);
+        Event::BuildingBase { release } => {
+            output.say(&format!("the first {} lab on this machine: building its base system", release.codename()));
+            output.phase("base system");
         }
-    }
-}
-
-fn words(event: &Event) -> String {
-    match event {
-        Event::Copying => "copying".to_owned(),
-        Event::Booting => "booting".to_owned(),
-        _ => "base system".to_owned(),
+        Event::BaseStep { text } => output.detail(text),
+        Event::BaseBuilt { .. } => {}
+        Event::Copying => output.phase("copying"),
+        Event::Booting => output.phase("booting"),
+        Event::NotLimited { limit } => output.say(&format!("note: not limited: {limit}")),
+        Event::Ready { state, .. } => output.detail(state),
+        Event::RunsAlready => output.say("it runs already"),
     }
 }

@@ -6,9 +6,9 @@ use crate::failure::Failure;
 use crate::output::{Output, Paint, bytes};
 use crate::project;
 use serde_json::json;
+use std::collections::BTreeMap;
 use stead_model::generation::Generation;
 use stead_plan::steps::{self, Pause, Step};
-use std::collections::BTreeMap;
 
 /// Compares the declaration with what the server runs. Changes nothing.
 pub(crate) fn plan(global: &Global, target: &Target, output: &mut Output) -> Result<(), Failure> {
@@ -64,7 +64,12 @@ fn show(connected: &Connected, from: &Generation, to: &Generation, steps: &[Step
     let packages = packages(from, to);
     let (new, moved): (Vec<_>, Vec<_>) = packages.iter().partition(|(_, from, _)| from.is_none());
     if !new.is_empty() {
-        let size: u64 = to.packages().values().filter(|package| new.iter().any(|(name, ..)| name == package.name.as_str())).map(|package| package.size).sum();
+        let size: u64 = to
+            .packages()
+            .values()
+            .filter(|package| new.iter().any(|(name, ..)| name == package.name.as_str()))
+            .map(|package| package.size)
+            .sum();
         output.data(&format!("  {} new packages, {}", new.len(), bytes(size)));
     }
     for (name, from, to) in moved {

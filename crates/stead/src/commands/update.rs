@@ -87,8 +87,10 @@ pub(crate) fn show(moved: &[Row], output: &Output) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     for row in moved {
-        let short = |text: &Option<String>| text.as_deref().map_or("–".to_owned(), |text| text.chars().take(40).collect());
-        let mark = if row.origin == Origin::Security { output.paint(Paint::Changed, "security") } else { String::new() };
+        let short =
+            |text: &Option<String>| text.as_deref().map_or("–".to_owned(), |text| text.chars().take(40).collect());
+        let mark =
+            if row.origin == Origin::Security { output.paint(Paint::Changed, "security") } else { String::new() };
         table.add_row([subject(row), short(&row.from), "→".to_owned(), short(&row.to), mark]);
     }
     output.data(&table.trim_fmt());
