@@ -232,3 +232,55 @@ pub enum Error {
     #[error("the package index is too large")]
     TooLarge,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STANZA: &str = "Package: tool\nVersion: 1\nArchitecture: amd64\nProvides: thing (= 2),\n other\nDepends: lib (>= 1)\n\
+        Filename: pool/t.deb\nSize: 5\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
+        Description: a tool\n of many\n .\n words\n\n";
+
+    #[test]
+    fn packages_are_found_by_name_and_by_what_they_provide() {
+        let index = Index::of([("one", STANZA), ("two", STANZA)]).unwrap();
+        let suites = |found: Vec<Package>| found.into_iter().map(|package| package.suite).collect::<Vec<_>>().join(" ");
+        assert_eq!(index.len(), 2);
+        assert_eq!(suites(index.named("tool").unwrap()), "one two");
+        assert_eq!(suites(index.providers("thing").unwrap()), "one two");
+        assert_eq!(suites(index.providers("other").unwrap()), "one two");
+        assert!(index.named("thing").unwrap().is_empty() && index.providers("tool").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_reduced_index_reduces_to_itself() {
+        let reduced = reduce(STANZA).unwrap();
+        assert!(!reduced.contains("Description"));
+        assert_eq!(reduce(&reduced).unwrap(), reduced);
+    }
+
+    #[test]
+    fn a_malformed_field_is_named_with_its_package() {
+        for (field, from, to) in
+            [("Size", "Size: 5", "Size: five"), ("Filename", "pool/t.deb", "../t.deb"), ("Depends", "(>= 1)", "(1")]
+        {
+            let index = Index::of([("one", STANZA.replace(from, to).as_str())]).unwrap();
+            let error = index.named("tool").unwrap_err().to_string();
+            assert!(error.contains(&format!("the field `{field}` of `tool`")), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_index_is_read_or_refused_without_harm(place in 0_usize..STANZA.len(), text in "[ -~\n]{0,12}", cut in 0_usize..12) {
+            let mut altered = STANZA.to_owned();
+            altered.replace_range(place..(place + cut).min(STANZA.len()), &text);
+            if let Ok(index) = Index::of([("one", altered.as_str())])
+                && let Ok(found) = index.named("tool")
+            {
+                prop_assert!(found.iter().all(|package| !package.path.contains("..")));
+            }
+        }
+    }
+}
