@@ -20,10 +20,7 @@ use stead_model::generation::{Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{Name, UnitName};
-use stead_model::server::{App, RestartPolicy, Server};
-
-/// Whose name it is; kept in this order in every unit.
-const NAMES_OF_HOST: [&str; 2] = ["/etc/group", "/etc/passwd"];
+use stead_model::server::{App, HealthCheck, RestartPolicy, Server};
 
 /// Adds every app.
 pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
@@ -43,6 +40,10 @@ fn check(server: &Server) -> Result<(), PlanError> {
         if server.services.contains_key(name) {
             return Err(PlanError::SameName { name: name.clone() });
         }
+        let asks_port = app.health.as_ref().is_some_and(|health| !matches!(health.check, HealthCheck::Command { .. }));
+        if asks_port && app.port.is_none() {
+            return Err(PlanError::HealthWithoutPort { app: name.clone() });
+        }
         let Some(port) = app.port.map(|port| port.number()) else { continue };
         if let Some(first) = ports.insert(port, name) {
             return Err(PlanError::SamePort { first: first.clone(), second: name.clone(), port });
@@ -53,7 +54,9 @@ fn check(server: &Server) -> Result<(), PlanError> {
 
 /// Apps after those that they name, because a unit's text has the names of others in it.
 fn in_order<'a>(draft: &Draft<'a>) -> Result<Vec<(&'a Name, &'a App)>, PlanError> {
-    let named = |app: &'a App| app.after.iter().chain(&app.requires).chain(&app.wants).filter_map(|unit| draft.references.app(unit));
+    let named = |app: &'a App| {
+        app.after.iter().chain(&app.requires).chain(&app.wants).filter_map(|unit| draft.references.app(unit))
+    };
     let mut waiting: BTreeMap<&Name, &App> = draft.server.apps.iter().collect();
     let mut order: Vec<(&Name, &App)> = Vec::new();
     while let Some((name, _)) = waiting.first_key_value() {
@@ -77,7 +80,13 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
         environment.insert(variable.as_str(), (option, value));
     }
     let user = app.user.clone().unwrap_or_else(|| users::of_app(name));
-    let runtime = draft.runtimes.add(draft.inputs, format!("app {name}"), &format!("apps.{name}.packages"), &app_key(draft.server, app), mounts(name, app))?;
+    let runtime = draft.runtimes.add(
+        draft.inputs,
+        format!("app {name}"),
+        &format!("apps.{name}.packages"),
+        &app_key(draft.server, app),
+        mounts(name, app),
+    )?;
 
     let mut unit = UnitFile::new(&format!("an instance of the app {name}{}", known_by(app)));
     unit_section(draft, &mut unit, name, app);
@@ -97,9 +106,15 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     unit.line("WorkingDirectory", release.path()).line("ExecStart", exec);
     ending(&mut unit, app);
     limits(&mut unit, name, app)?;
-    let binds = ids(&used).iter().map(tree_path).chain(HOST_FILES.into_iter().chain(NAMES_OF_HOST).map(|file| format!("-{file}"))).collect::<Vec<_>>();
+    let binds = ids(&used)
+        .iter()
+        .map(tree_path)
+        .chain(HOST_FILES.into_iter().map(|file| format!("-{file}")))
+        .collect::<Vec<_>>();
     unit.root(&runtime, binds).hardening();
-    unit.line("ProtectHome", "yes").line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX").line("UMask", "0027");
+    unit.line("ProtectHome", "yes")
+        .line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX")
+        .line("UMask", "0027");
     if user.as_str() != "root" {
         unit.line("CapabilityBoundingSet", "");
     }
@@ -158,7 +173,8 @@ fn mounts(name: &Name, app: &App) -> Mounts {
 }
 
 fn unit_section(draft: &Draft<'_>, unit: &mut UnitFile, name: &Name, app: &App) {
-    let named = |units: &[UnitName]| -> BTreeSet<String> { units.iter().map(|unit| draft.references.unit(unit)).collect() };
+    let named =
+        |units: &[UnitName]| -> BTreeSet<String> { units.iter().map(|unit| draft.references.unit(unit)).collect() };
     let mut after = named(&app.after);
     after.insert("network.target".to_owned());
     after.extend(named(&app.requires));

@@ -155,6 +155,12 @@ pub enum PlanError {
         /// The name.
         name: Name,
     },
+    /// An app is asked over a port that it does not have.
+    #[error("apps.{app}.health: asks over the network, but `apps.{app}.port` is not set")]
+    HealthWithoutPort {
+        /// The app.
+        app: Name,
+    },
     /// Apps wait for each other in a circle.
     #[error("apps.{app}: apps wait for each other in a circle (`after`, `requires`, `wants`)")]
     Circle {

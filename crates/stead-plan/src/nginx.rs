@@ -69,7 +69,8 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
     mounts.folder(layout::GENERATIONS);
     mounts.folder(units::CACHE);
     host_folders.keys().for_each(|folder| mounts.folder(folder.as_str()));
-    let runtime = draft.runtimes.add(draft.inputs, "nginx".to_owned(), "services.nginx.packages", &nginx_key(server), mounts)?;
+    let runtime =
+        draft.runtimes.add(draft.inputs, "nginx".to_owned(), "services.nginx.packages", &nginx_key(server), mounts)?;
     let unit = units::add(draft, &listeners, &runtime, &configuration, &host_folders);
     let binds = units::binds_of_test(&host_folders);
     draft.host_folders.extend(host_folders);
@@ -84,7 +85,8 @@ fn epoch(epoch: &str) -> String {
 
 /// A file's name for a site: its key, and a digest where the key has more than a file name may.
 fn file_name(key: &str) -> String {
-    let plain: String = key.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(100).collect();
+    let plain: String =
+        key.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(100).collect();
     if plain == key && !key.starts_with('.') { plain } else { format!("_{plain}-{}", Hash::of(key.as_bytes()).short()) }
 }
 

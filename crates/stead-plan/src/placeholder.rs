@@ -65,7 +65,9 @@ impl<'a> Places<'a> {
             match inputs.lock.inputs.get(*name) {
                 Some(LockedInput::Path { tree, .. }) if tree == id => {}
                 Some(_) => return Err(PlanError::ChangedInput { input: (*name).to_owned() }),
-                None => return Err(PlanError::MissingPin { option: format!("inputs.{name}"), key: (*name).to_owned() }),
+                None => {
+                    return Err(PlanError::MissingPin { option: format!("inputs.{name}"), key: (*name).to_owned() });
+                }
             }
         }
         Ok(Self { server, trees, releases: identified(inputs.releases) })
@@ -90,7 +92,8 @@ impl<'a> Places<'a> {
     /// The folder that an app runs from: what was built, or its source.
     pub(crate) fn release(&self, name: &Name, app: &App) -> Result<Place<'a>, PlanError> {
         if app.build.is_some() {
-            let (id, tree) = *self.releases.get(name.as_str()).ok_or_else(|| PlanError::NotBuilt { app: name.clone() })?;
+            let (id, tree) =
+                *self.releases.get(name.as_str()).ok_or_else(|| PlanError::NotBuilt { app: name.clone() })?;
             return Ok(Place { id, tree, label: format!("app {name}"), folder: String::new() });
         }
         let option = format!("apps.{name}.source");
@@ -111,7 +114,8 @@ impl<'a> Places<'a> {
     fn placeholder(&self, option: &str, text: &str) -> Result<(Place<'a>, usize), PlanError> {
         let named = |prefix: &str| {
             let rest = text.strip_prefix(prefix)?;
-            let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
+            let end =
+                rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
             Some((&rest[..end], prefix.len() + end))
         };
         if let Some((name, length)) = named(layout::INPUT_PLACEHOLDER) {

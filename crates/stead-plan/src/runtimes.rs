@@ -16,8 +16,9 @@ use stead_model::server::{App, Server};
 
 /// What `MountAPIVFS=`, `PrivateTmp=`, `ProtectSystem=` and `ProtectHome=` mount on (`systemd.exec(5)`).
 const MOUNTED_BY_SYSTEMD: [&str; 8] = ["dev", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
-/// Files of the host that tell a service where names are resolved, and the time zone.
-pub(crate) const HOST_FILES: [&str; 3] = ["/etc/hosts", "/etc/localtime", "/etc/resolv.conf"];
+/// Files of the host that tell a service where names are resolved, the time zone, and who is who.
+pub(crate) const HOST_FILES: [&str; 5] =
+    ["/etc/group", "/etc/hosts", "/etc/localtime", "/etc/passwd", "/etc/resolv.conf"];
 
 /// Which runtimes a server needs, those of builds included. Sets without a package need no pin.
 pub fn runtime_keys(server: &Server) -> BTreeSet<RuntimeKey> {
@@ -69,8 +70,13 @@ impl Mounts {
         let mut mounts = Self { folders: BTreeSet::new(), files: BTreeSet::new() };
         MOUNTED_BY_SYSTEMD.iter().for_each(|folder| mounts.folder(folder));
         mounts.folder(layout::TREES);
-        mounts.files.extend(HOST_FILES.iter().filter_map(|file| file.trim_start_matches('/').parse().ok()));
+        HOST_FILES.iter().for_each(|file| mounts.file(file));
         mounts
+    }
+
+    /// Plans a file to mount on, by its place inside the runtime.
+    pub(crate) fn file(&mut self, path: &str) {
+        self.files.extend(path.trim_matches('/').parse::<RelativePath>());
     }
 
     /// Plans a folder to mount on, by its place inside the runtime. A path that is not normal is
@@ -92,7 +98,14 @@ impl Runtimes {
     ///
     /// # Errors
     /// When the lock does not have the packages; `option` is what asks for them.
-    pub(crate) fn add(&mut self, inputs: &Inputs<'_>, label: String, option: &str, key: &RuntimeKey, mounts: Mounts) -> Result<Hash, PlanError> {
+    pub(crate) fn add(
+        &mut self,
+        inputs: &Inputs<'_>,
+        label: String,
+        option: &str,
+        key: &RuntimeKey,
+        mounts: Mounts,
+    ) -> Result<Hash, PlanError> {
         let packages = if key.packages.is_empty() {
             Vec::new()
         } else {
@@ -100,8 +113,13 @@ impl Runtimes {
             let missing = || PlanError::MissingPin { option: option.to_owned(), key: key.to_string() };
             locked.ok_or_else(missing)?.packages.clone()
         };
-        let recipe =
-            RuntimeRecipe { label, rules: inputs.rules, packages, mount_folders: mounts.folders, mount_files: mounts.files };
+        let recipe = RuntimeRecipe {
+            label,
+            rules: inputs.rules,
+            packages,
+            mount_folders: mounts.folders,
+            mount_files: mounts.files,
+        };
         let id = recipe.id();
         match self.recipes.get_mut(&id) {
             Some(known) => known.label = format!("{}, {}", known.label, recipe.label),

@@ -9,10 +9,10 @@
 //! own `After=` and `Requires=`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::name::{Name, UnitName, UserName};
 use stead_model::server::{Listen, Strategy};
-use std::collections::BTreeSet;
 
 /// One change on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +197,8 @@ impl Step {
 ///
 /// A generation that differs only in files that no unit reads, or in nothing, needs no step.
 pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
-    let mut steps: Vec<Step> = to.users.difference(&from.users).map(|user| Step::AddUser { user: user.clone() }).collect();
+    let mut steps: Vec<Step> =
+        to.users.difference(&from.users).map(|user| Step::AddUser { user: user.clone() }).collect();
     if !same_units(from, to) {
         steps.push(Step::ReloadSystemd);
     }
@@ -226,8 +227,12 @@ pub fn describe(step: &Step) -> String {
         Step::Restart { unit } => format!("restart {unit}"),
         Step::Reload { unit } => format!("reload {unit}"),
         Step::StartNginx { unit, old: None } => format!("start nginx ({unit})"),
-        Step::StartNginx { unit, old: Some(_) } => format!("start the new nginx on the same sockets, let the old one drain ({unit})"),
-        Step::ReloadNginx { cause: ReloadCause::Configuration, .. } => "reload nginx with its new configuration".to_owned(),
+        Step::StartNginx { unit, old: Some(_) } => {
+            format!("start the new nginx on the same sockets, let the old one drain ({unit})")
+        }
+        Step::ReloadNginx { cause: ReloadCause::Configuration, .. } => {
+            "reload nginx with its new configuration".to_owned()
+        }
         Step::ReloadNginx { cause: ReloadCause::Instances, .. } => "point nginx to the new instances".to_owned(),
         Step::StopSocket { unit, listen } => format!("stop listening on {} ({unit})", addresses(listen)),
         Step::Stop { unit, end: End::Drains } => format!("let {unit} drain and end"),
@@ -255,9 +260,11 @@ fn same_units(one: &Generation, other: &Generation) -> bool {
 
 /// Units that activation starts, and whose name and content `other` does not have, or did not start.
 fn fresh<'a>(wanted: &'a Generation, other: &'a Generation) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
-    wanted.units.iter().filter(|(_, unit)| unit.start).filter(|(name, unit)| {
-        other.units.get(*name).is_none_or(|known| known.digest != unit.digest || !known.start)
-    })
+    wanted
+        .units
+        .iter()
+        .filter(|(_, unit)| unit.start)
+        .filter(|(name, unit)| other.units.get(*name).is_none_or(|known| known.digest != unit.digest || !known.start))
 }
 
 fn new_sockets(from: &Generation, to: &Generation) -> Vec<Step> {
@@ -299,12 +306,16 @@ fn changed_services(from: &Generation, to: &Generation) -> Vec<Step> {
     let changed = |timers: bool| {
         to.units
             .iter()
-            .filter(move |(_, unit)| unit.start && matches!((&unit.role, timers), (Role::Service {}, false) | (Role::Timer {}, true)))
+            .filter(move |(_, unit)| {
+                unit.start && matches!((&unit.role, timers), (Role::Service {}, false) | (Role::Timer {}, true))
+            })
             .filter_map(|(name, unit)| {
                 let name = name.clone();
                 match from.units.get(&name) {
                     Some(known) if known.start && known.digest != unit.digest => Some(Step::Restart { unit: name }),
-                    Some(known) if known.start && known.reload_digest != unit.reload_digest => Some(Step::Reload { unit: name }),
+                    Some(known) if known.start && known.reload_digest != unit.reload_digest => {
+                        Some(Step::Reload { unit: name })
+                    }
                     Some(known) if known.start => None,
                     _ => Some(Step::Start { unit: name }),
                 }

@@ -6,8 +6,8 @@ use stead_model::hash::{Hash, Sha256};
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, RuntimeKey};
 use stead_model::name::{Name, Port};
 use stead_model::server::{
-    App, Build, Health, HealthCheck, Limits, Location, Nginx, Restart, RestartPolicy, Runtime, Server, Setting, Strategy,
-    SystemdService, SystemdTimer, VirtualHost,
+    App, Build, Health, HealthCheck, Limits, Location, Nginx, Restart, RestartPolicy, Runtime, Server, Setting,
+    Strategy, SystemdService, SystemdTimer, VirtualHost,
 };
 use stead_model::tree::{Entry, Object, Tree};
 
@@ -100,7 +100,11 @@ pub(crate) fn service(config: &[(&str, Setting)]) -> SystemdService {
 }
 
 pub(crate) fn timer(config: &[(&str, Setting)]) -> SystemdTimer {
-    SystemdTimer { description: None, wanted_by: vec!["timers.target".parse().unwrap()], timer_config: settings(config) }
+    SystemdTimer {
+        description: None,
+        wanted_by: vec!["timers.target".parse().unwrap()],
+        timer_config: settings(config),
+    }
 }
 
 pub(crate) fn text(text: &str) -> Setting {
@@ -112,10 +116,15 @@ fn settings(config: &[(&str, Setting)]) -> BTreeMap<String, Setting> {
 }
 
 fn nginx() -> Nginx {
-    let proxied = Location { proxy_pass: Some("http://127.0.0.1:4000".to_owned()), proxy_websockets: true, ..location() };
+    let proxied =
+        Location { proxy_pass: Some("http://127.0.0.1:4000".to_owned()), proxy_websockets: true, ..location() };
     let github = Location { return_: Some("301 https://github.com/example".to_owned()), ..location() };
     let files = Location { try_files: Some("$uri $uri/ =404".to_owned()), ..location() };
-    let pictures = Location { extra_config: "expires 30d;\nadd_header Cache-Control public;".to_owned(), priority: 900, ..location() };
+    let pictures = Location {
+        extra_config: "expires 30d;\nadd_header Cache-Control public;".to_owned(),
+        priority: 900,
+        ..location()
+    };
     let mut portfolio = site(&[("/", files), ("= /github", github), ("~* \\.(png|jpe?g)$", pictures)]);
     portfolio.root = Some("/@stead/inputs/portfolio".to_owned());
     portfolio.server_aliases = vec!["www.nick.example".to_owned()];
@@ -123,7 +132,11 @@ fn nginx() -> Nginx {
         enable: true,
         debian: None,
         packages: vec!["nginx".parse().unwrap()],
-        virtual_hosts: [("billtracker.site".to_owned(), site(&[("/", proxied)])), ("nick.example".to_owned(), portfolio)].into(),
+        virtual_hosts: [
+            ("billtracker.site".to_owned(), site(&[("/", proxied)])),
+            ("nick.example".to_owned(), portfolio),
+        ]
+        .into(),
         upstreams: BTreeMap::new(),
         recommended_proxy_settings: true,
         recommended_optimisation: true,
@@ -166,7 +179,8 @@ fn bill_tracker() -> App {
 impl Fixture {
     /// Two sites, an app with a build, a service with a timer.
     pub(crate) fn two_sites() -> Self {
-        let mut clean = service(&[("Type", text("oneshot")), ("ExecStart", text("/usr/bin/find /var/tmp -mtime +7 -delete"))]);
+        let mut clean =
+            service(&[("Type", text("oneshot")), ("ExecStart", text("/usr/bin/find /var/tmp -mtime +7 -delete"))]);
         clean.runtime = Some(name("tools"));
         let server = Server {
             name: name("billtracker"),
@@ -179,11 +193,15 @@ impl Fixture {
             nginx: nginx(),
             runtimes: [(name("tools"), Runtime { debian: None, packages: vec!["findutils".parse().unwrap()] })].into(),
             services: [(name("clean"), clean)].into(),
-            timers: [(name("clean"), timer(&[("OnCalendar", text("daily")), ("Persistent", Setting::Bool(true))]))].into(),
+            timers: [(name("clean"), timer(&[("OnCalendar", text("daily")), ("Persistent", Setting::Bool(true))]))]
+                .into(),
         };
         let mut fixture = Self { server, lock: Lock::empty(), trees: BTreeMap::new(), releases: BTreeMap::new() };
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));
-        fixture.input("billtracker", tree(&[("mix.exs", "app"), ("bin/run*", "run"), ("tools/bin/run*", "run"), ("README", "read")]));
+        fixture.input(
+            "billtracker",
+            tree(&[("mix.exs", "app"), ("bin/run*", "run"), ("tools/bin/run*", "run"), ("README", "read")]),
+        );
         fixture.releases.insert(name("bill-tracker"), tree(&[("bin/bill_tracker*", "start"), ("bin/notes", "text")]));
         fixture.pin(&["nginx"]).pin(&["libc6"]).pin(&["dash", "libc6"]).pin(&["findutils"]);
         fixture
@@ -211,7 +229,12 @@ impl Fixture {
             suite: "bookworm".to_owned(),
         };
         let packages = key.packages.iter().map(locked).collect();
-        let runtime = LockedRuntime { debian: name("debian"), architecture: "amd64".to_owned(), requested: key.packages.clone(), packages };
+        let runtime = LockedRuntime {
+            debian: name("debian"),
+            architecture: "amd64".to_owned(),
+            requested: key.packages.clone(),
+            packages,
+        };
         self.lock.format = FORMAT;
         self.lock.runtimes.insert(key.to_string(), runtime);
         self
@@ -247,7 +270,9 @@ impl Fixture {
 pub(crate) fn file(planned: &Planned, start: &str, end: &str) -> String {
     let fits = |path: &str| path.starts_with(start) && path.ends_with(end);
     let mut found = planned.generation.files.entries.iter().filter(|(path, _)| fits(path.as_str()));
-    let (Some((_, Entry::File(object))), None) = (found.next(), found.next()) else { panic!("not one file {start}…{end}") };
+    let (Some((_, Entry::File(object))), None) = (found.next(), found.next()) else {
+        panic!("not one file {start}…{end}")
+    };
     String::from_utf8(planned.contents[&object.hash].clone()).unwrap()
 }
 
@@ -269,7 +294,10 @@ pub(crate) fn everything(planned: &Planned) -> String {
 
 /// Whether every object of the generation's own files has its content, and nothing else is there.
 pub(crate) fn is_whole(planned: &Planned) -> bool {
-    let wanted: std::collections::BTreeSet<Hash> = planned.generation.files.objects().map(|object| object.hash).collect();
+    let wanted: std::collections::BTreeSet<Hash> =
+        planned.generation.files.objects().map(|object| object.hash).collect();
     let matches = planned.contents.iter().all(|(hash, bytes)| *hash == Hash::of(bytes));
-    matches && wanted == planned.contents.keys().copied().collect() && planned.trees.iter().all(|(id, tree)| *id == tree.id())
+    matches
+        && wanted == planned.contents.keys().copied().collect()
+        && planned.trees.iter().all(|(id, tree)| *id == tree.id())
 }

@@ -1,6 +1,6 @@
 //! Promises of a whole plan.
 
-use crate::testing::{Fixture, everything, is_whole, name, text, tree};
+use crate::testing::{Fixture, everything, file, is_whole, name, text, tree};
 use crate::{build_key, runtime_keys, steps};
 use proptest::prelude::{any, prop_assert_eq, proptest};
 use stead_model::generation::{Generation, Role};
@@ -22,7 +22,8 @@ fn two_sites_become_this_generation() {
 #[test]
 fn two_sites_start_with_these_steps() {
     let generation = Fixture::two_sites().plan().generation;
-    let words: Vec<String> = steps(&Generation::empty(name("billtracker")), &generation).iter().map(crate::describe).collect();
+    let words: Vec<String> =
+        steps(&Generation::empty(name("billtracker")), &generation).iter().map(crate::describe).collect();
     insta::assert_snapshot!(words.join("\n"));
 }
 
@@ -74,7 +75,9 @@ fn a_changed_port_is_a_changed_unit() {
     let mut fixture = Fixture::two_sites();
     let before = fixture.plan().generation;
     fixture.app().port = Port::new(4001);
-    let unit = |generation: &Generation| generation.units.iter().find(|(_, unit)| matches!(unit.role, Role::App { .. })).unwrap().0.clone();
+    let unit = |generation: &Generation| {
+        generation.units.iter().find(|(_, unit)| matches!(unit.role, Role::App { .. })).unwrap().0.clone()
+    };
     assert_ne!(unit(&before), unit(&fixture.plan().generation));
 }
 
@@ -102,7 +105,10 @@ fn a_server_needs_the_runtimes_of_builds_too() {
 fn a_pin_that_is_missing_names_the_option_and_the_command() {
     let mut fixture = Fixture::two_sites();
     fixture.lock.runtimes.remove("debian/amd64/nginx");
-    assert_eq!(fixture.error(), "services.nginx.packages: `debian/amd64/nginx` is not in stead.lock; run `stead update`");
+    assert_eq!(
+        fixture.error(),
+        "services.nginx.packages: `debian/amd64/nginx` is not in stead.lock; run `stead update`"
+    );
 }
 
 #[test]
@@ -116,7 +122,10 @@ fn a_folder_that_is_not_the_locked_one_is_refused() {
 fn placeholders_of_nothing_are_refused() {
     let mut fixture = Fixture::two_sites();
     fixture.place().root = Some("/@stead/inputs/portfolo".to_owned());
-    assert_eq!(fixture.error(), "services.nginx.virtualHosts.\"nick.example\".locations.\"/\".root: there is no input `portfolo` with a folder of its own");
+    assert_eq!(
+        fixture.error(),
+        "services.nginx.virtualHosts.\"nick.example\".locations.\"/\".root: there is no input `portfolo` with a folder of its own"
+    );
     fixture.place().root = Some("/@stead/releases/shop/public".to_owned());
     assert!(fixture.error().contains("there is no app `shop`"));
     fixture.place().root = Some("/@stead/secrets/key".to_owned());
@@ -152,6 +161,51 @@ fn a_service_names_declared_runtimes_only() {
     let mut fixture = Fixture::two_sites();
     fixture.server.services.get_mut("clean").unwrap().runtime = Some(name("tool"));
     assert_eq!(fixture.error(), "systemd.services.clean.runtime: there is no runtime `tool`");
+}
+
+#[test]
+fn what_a_service_mounts_is_planned() {
+    let mut fixture = Fixture::two_sites();
+    let config = &mut fixture.server.services.get_mut("clean").unwrap().service_config;
+    config.insert("StateDirectory".to_owned(), text("clean more"));
+    config.insert("BindPaths".to_owned(), text("/srv/data:/data -/etc/ssl/own.pem /run/x"));
+    config.insert("TemporaryFileSystem".to_owned(), text("/var/scratch:mode=0700"));
+    let planned = fixture.plan();
+    let runtime = planned.generation.runtimes.values().find(|runtime| runtime.label == "service clean").unwrap();
+    for folder in ["var/lib/clean", "var/lib/more", "data", "var/scratch"] {
+        assert!(runtime.mount_folders.contains(&folder.parse().unwrap()), "{folder}");
+    }
+    assert!(runtime.mount_files.contains(&"etc/ssl/own.pem".parse().unwrap()));
+    assert!(!runtime.mount_folders.contains(&"run/x".parse().unwrap()));
+}
+
+#[test]
+fn a_service_that_runs_once_can_be_told_from_one_that_never_ran() {
+    let mut fixture = Fixture::two_sites();
+    fixture.server.services.get_mut("clean").unwrap().wanted_by = vec!["multi-user.target".parse().unwrap()];
+    let unit = |fixture: &Fixture| file(&fixture.plan(), "units/stead-clean", ".service");
+    assert!(!unit(&fixture).contains("RemainAfterExit"));
+    fixture.server.timers.clear();
+    assert!(unit(&fixture).contains("RemainAfterExit=yes\n"));
+    assert!(fixture.plan().generation.units["stead-clean.service"].start);
+}
+
+#[test]
+fn a_service_with_its_own_root_has_no_runtime() {
+    let mut fixture = Fixture::two_sites();
+    let config = &mut fixture.server.services.get_mut("clean").unwrap().service_config;
+    config.insert("RootDirectory".to_owned(), text("/srv/root"));
+    assert!(fixture.error().contains("cannot be set beside `runtime`"));
+}
+
+#[test]
+fn services_of_the_declaration_are_meant_by_their_names() {
+    let mut fixture = Fixture::two_sites();
+    let clean = fixture.server.services.get_mut("clean").unwrap();
+    clean.after = vec!["bill-tracker.service".parse().unwrap(), "ssh.service".parse().unwrap()];
+    let planned = fixture.plan();
+    let app = planned.generation.units.keys().find(|unit| unit.as_str().starts_with("stead-bill-tracker@")).unwrap();
+    assert!(file(&planned, "units/stead-clean", ".service").contains(&format!("After=ssh.service {app}\n")));
 }
 
 proptest! {

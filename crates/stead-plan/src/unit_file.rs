@@ -67,7 +67,11 @@ impl UnitFile {
     /// When systemd would refuse the value.
     pub(crate) fn environment(&mut self, option: &str, name: &str, value: &str) -> Result<&mut Self, PlanError> {
         if value.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-            return Err(PlanError::bad(option, value, "has a control character, which systemd refuses in an environment variable"));
+            return Err(PlanError::bad(
+                option,
+                value,
+                "has a control character, which systemd refuses in an environment variable",
+            ));
         }
         Ok(self.line("Environment", quoted(&format!("{name}={value}"))))
     }

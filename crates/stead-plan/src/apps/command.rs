@@ -18,7 +18,11 @@ pub(super) fn absolute(name: &Name, app: &App, release: &Place<'_>, exec: &str) 
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
     let starts_well = program.starts_with(|c: char| c.is_ascii_alphanumeric() || "/._".contains(c));
     if !starts_well || !program.chars().all(plain) {
-        return Err(PlanError::bad(option, exec, "has to start with the path of a program: letters, digits and `/._+-`"));
+        return Err(PlanError::bad(
+            option,
+            exec,
+            "has to start with the path of a program: letters, digits and `/._+-`",
+        ));
     }
     if arguments.split_whitespace().any(|word| word == ";") {
         return Err(PlanError::bad(option, exec, "is more than one command; write a script, or `\\;` for an argument"));
@@ -38,7 +42,8 @@ pub(super) fn absolute(name: &Name, app: &App, release: &Place<'_>, exec: &str) 
 }
 
 fn in_release(name: &Name, release: &Place<'_>, relative: &str) -> Result<String, PlanError> {
-    let in_tree = if release.folder.is_empty() { relative.to_owned() } else { format!("{}/{relative}", release.folder) };
+    let in_tree =
+        if release.folder.is_empty() { relative.to_owned() } else { format!("{}/{relative}", release.folder) };
     match find(release.tree, &in_tree) {
         Found::Program => Ok(format!("{}/{relative}", release.path())),
         Found::Other => Err(PlanError::NotExecutable { app: name.clone(), path: relative.to_owned() }),

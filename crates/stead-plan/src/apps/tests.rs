@@ -22,7 +22,15 @@ fn a_command_that_is_not_in_the_release_is_refused() {
 
 #[test]
 fn a_command_cannot_change_how_systemd_runs_it() {
-    for exec in ["+bin/bill_tracker", "-bin/bill_tracker", "!bin/bill_tracker", "bin/bill_tracker ; reboot", "bin/bill_tracker\nUser=root", "", "\"bin/x\""] {
+    for exec in [
+        "+bin/bill_tracker",
+        "-bin/bill_tracker",
+        "!bin/bill_tracker",
+        "bin/bill_tracker ; reboot",
+        "bin/bill_tracker\nUser=root",
+        "",
+        "\"bin/x\"",
+    ] {
         let mut fixture = Fixture::two_sites();
         fixture.app().exec = exec.to_owned();
         assert!(fixture.error().starts_with("apps.bill-tracker.exec: "), "{exec}");
@@ -106,7 +114,12 @@ fn an_app_may_wait_for_another_app_or_service() {
     let planned = fixture.plan();
     let worker = planned.generation.units.keys().find(|unit| unit.as_str().starts_with("stead-worker@")).unwrap();
     let text = unit(&fixture);
-    assert!(text.contains(&format!("After=network.target postgresql.service stead-clean.service {worker}\nRequires={worker}\n")), "{text}");
+    assert!(
+        text.contains(&format!(
+            "After=network.target postgresql.service stead-clean.service {worker}\nRequires={worker}\n"
+        )),
+        "{text}"
+    );
 }
 
 #[test]
@@ -153,4 +166,14 @@ fn a_command_behind_a_link_is_left_to_the_server() {
     fixture.releases.insert(name("bill-tracker"), release);
     fixture.app().exec = "bin/start".to_owned();
     assert!(unit(&fixture).contains("/bin/start\n"));
+}
+
+#[test]
+fn a_health_check_over_the_network_needs_a_port() {
+    let mut fixture = Fixture::two_sites();
+    fixture.app().port = None;
+    assert_eq!(
+        fixture.error(),
+        "apps.bill-tracker.health: asks over the network, but `apps.bill-tracker.port` is not set"
+    );
 }

@@ -33,7 +33,11 @@ impl Listeners {
             for place in places(key, host)? {
                 let default = listeners.defaults.entry(place).or_default();
                 if let (true, Some(first)) = (host.default, default.as_ref()) {
-                    return Err(PlanError::TwoDefaults { first: first.clone(), second: key.clone(), listen: written(place) });
+                    return Err(PlanError::TwoDefaults {
+                        first: first.clone(),
+                        second: key.clone(),
+                        listen: written(place),
+                    });
                 }
                 if host.default {
                     *default = Some(key.clone());
@@ -95,7 +99,9 @@ fn places(key: &str, host: &VirtualHost) -> Result<Vec<(u16, IpAddr)>, PlanError
         let text = listen.address.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&listen.address);
         let text = if text == "*" { "0.0.0.0" } else { text };
         let option = || format!("services.nginx.virtualHosts.\"{key}\".listen");
-        let address = text.parse().map_err(|_| PlanError::bad(option(), &listen.address, "is not an address, such as `0.0.0.0` or `[::]`"))?;
+        let address = text
+            .parse()
+            .map_err(|_| PlanError::bad(option(), &listen.address, "is not an address, such as `0.0.0.0` or `[::]`"))?;
         let place = (listen.port.number(), address);
         if !places.contains(&place) {
             places.push(place);
@@ -117,12 +123,19 @@ fn text(address: IpAddr) -> String {
 }
 
 fn socket(port: u16, addresses: &BTreeSet<IpAddr>) -> (String, Vec<Listen>) {
-    let covered = |address: &IpAddr| !address.is_unspecified() && addresses.iter().any(|other| other.is_unspecified() && other.is_ipv4() == address.is_ipv4());
+    let covered = |address: &IpAddr| {
+        !address.is_unspecified()
+            && addresses.iter().any(|other| other.is_unspecified() && other.is_ipv4() == address.is_ipv4())
+    };
     let bound: Vec<IpAddr> = addresses.iter().copied().filter(|address| !covered(address)).collect();
     let number = Port::new(port).expect("ports of sites are not 0");
     let listen = bound.iter().map(|address| Listen { address: text(*address), port: number }).collect();
     let everywhere = bound == [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
     // The name says what it listens on, so that a socket never has to change under its name.
-    let name = if everywhere { format!("stead-nginx-{port}") } else { format!("stead-nginx-{port}-{}", Hash::of_value("stead nginx socket 1", &listen).short()) };
+    let name = if everywhere {
+        format!("stead-nginx-{port}")
+    } else {
+        format!("stead-nginx-{port}-{}", Hash::of_value("stead nginx socket 1", &listen).short())
+    };
     (name, listen)
 }

@@ -35,13 +35,18 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
     for module in modules(nginx) {
         let _ = writeln!(out, "include /usr/share/nginx/modules-available/{module}.conf;");
     }
-    let _ = writeln!(out, "worker_processes auto;\nworker_rlimit_nofile 65536;\nworker_shutdown_timeout {}s;\nerror_log stderr error;", nginx.drain);
+    let _ = writeln!(
+        out,
+        "worker_processes auto;\nworker_rlimit_nofile 65536;\nworker_shutdown_timeout {}s;\nerror_log stderr error;",
+        nginx.drain
+    );
     out.push_str(&value::lines(&writing.resolve("services.nginx.appendConfig", &nginx.append_config)?, ""));
     out.push_str("\nevents {\n    worker_connections 4096;\n}\n\nhttp {\n");
     out.push_str("    include /etc/nginx/mime.types;\n    default_type application/octet-stream;\n");
     out.push_str("    types_hash_max_size 4096;\n    server_names_hash_bucket_size 128;\n");
     let tokens = if nginx.server_tokens { "on" } else { "off" };
-    let _ = writeln!(out, "    server_tokens {tokens};\n    client_max_body_size {};", size(&nginx.client_max_body_size)?);
+    let _ =
+        writeln!(out, "    server_tokens {tokens};\n    client_max_body_size {};", size(&nginx.client_max_body_size)?);
     out.push_str("    # Redirects keep host and port as the visitor wrote them.\n    absolute_redirect off;\n");
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         let _ = writeln!(out, "    {kind}_temp_path {};", super::units::CACHE);
@@ -53,8 +58,15 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
     for (name, upstream) in &nginx.upstreams {
         out.push_str(&group(writing, name.as_str(), upstream)?);
     }
-    out.push_str(&value::lines(&writing.resolve("services.nginx.appendHttpConfig", &nginx.append_http_config)?, "    "));
-    let _ = writeln!(out, "\n    include {}/*.conf;\n    include status.conf;\n    include sites/*.conf;\n}}", layout::UPSTREAMS);
+    out.push_str(&value::lines(
+        &writing.resolve("services.nginx.appendHttpConfig", &nginx.append_http_config)?,
+        "    ",
+    ));
+    let _ = writeln!(
+        out,
+        "\n    include {}/*.conf;\n    include status.conf;\n    include sites/*.conf;\n}}",
+        layout::UPSTREAMS
+    );
     Ok(out)
 }
 
@@ -119,7 +131,10 @@ fn group(writing: &mut Writing<'_, '_>, name: &str, upstream: &Upstream) -> Resu
             let _ = writeln!(out, "        server {address} {};", parameters.trim());
         }
     }
-    out.push_str(&value::lines(&writing.resolve(&format!("{option}.extraConfig"), &upstream.extra_config)?, "        "));
+    out.push_str(&value::lines(
+        &writing.resolve(&format!("{option}.extraConfig"), &upstream.extra_config)?,
+        "        ",
+    ));
     out.push_str("    }\n");
     Ok(out)
 }

@@ -11,7 +11,8 @@ use stead_model::server::{Location, VirtualHost};
 /// Folders that are the runtime's own, so that a path below them is not one of the server.
 const OF_RUNTIME: [&str; 2] = ["/usr", "/etc"];
 /// Folders that cannot be bound into a runtime as a whole, or not at all.
-const NEVER_BOUND: [&str; 11] = ["/", "/bin", "/dev", "/lib", "/proc", "/run", "/sbin", "/sys", "/tmp", "/var", "/var/lib"];
+const NEVER_BOUND: [&str; 11] =
+    ["/", "/bin", "/dev", "/lib", "/proc", "/run", "/sbin", "/sys", "/tmp", "/var", "/var/lib"];
 
 /// Headers by which an app knows who asks, and for what (`recommendedProxySettings`).
 const PROXY_HEADERS: &str = "        proxy_redirect off;
@@ -33,7 +34,8 @@ const OPEN_FILES: &str = "    open_file_cache max=1000 inactive=60s;
 
 /// Answers for names that no site has; empty where every address has a default site.
 pub(super) fn for_unknown_names(listeners: &Listeners) -> String {
-    let listens: String = listeners.without_default().map(|listen| format!("    listen {listen} default_server;\n")).collect();
+    let listens: String =
+        listeners.without_default().map(|listen| format!("    listen {listen} default_server;\n")).collect();
     if listens.is_empty() {
         return listens;
     }
@@ -41,7 +43,12 @@ pub(super) fn for_unknown_names(listeners: &Listeners) -> String {
 }
 
 /// The site's file.
-pub(super) fn render(writing: &mut Writing<'_, '_>, listeners: &Listeners, key: &str, host: &VirtualHost) -> Result<String, PlanError> {
+pub(super) fn render(
+    writing: &mut Writing<'_, '_>,
+    listeners: &Listeners,
+    key: &str,
+    host: &VirtualHost,
+) -> Result<String, PlanError> {
     let option = format!("services.nginx.virtualHosts.\"{key}\"");
     let mut out = String::from("server {\n");
     for listen in listeners.of_site(key, host)? {
@@ -61,13 +68,21 @@ pub(super) fn render(writing: &mut Writing<'_, '_>, listeners: &Listeners, key: 
         }
     }
     if let Some(target) = &host.global_redirect {
-        let _ = writeln!(out, "    location / {{\n        return {};\n    }}", redirect(&option, host.redirect_code, target)?);
+        let _ = writeln!(
+            out,
+            "    location / {{\n        return {};\n    }}",
+            redirect(&option, host.redirect_code, target)?
+        );
     }
     let mut locations: Vec<(&String, &Location)> = host.locations.iter().collect();
     locations.sort_by_key(|(name, location)| (location.priority, *name));
     for (name, place) in locations {
         if host.global_redirect.is_some() && name.trim() == "/" {
-            return Err(PlanError::bad(format!("{option}.locations.\"/\""), name, "cannot be beside `globalRedirect`, which takes that place"));
+            return Err(PlanError::bad(
+                format!("{option}.locations.\"/\""),
+                name,
+                "cannot be beside `globalRedirect`, which takes that place",
+            ));
         }
         out.push_str(&location(writing, &format!("{option}.locations.\"{name}\""), name, place)?);
     }
@@ -80,20 +95,34 @@ fn server_name(option: &str, name: &str) -> Result<String, PlanError> {
     if name.starts_with('~') {
         return value::word(option, name);
     }
-    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_*".contains(c) || !c.is_ascii() && !c.is_control() && !c.is_whitespace();
+    let fits = |c: char| {
+        c.is_ascii_alphanumeric() || ".-_*".contains(c) || !c.is_ascii() && !c.is_control() && !c.is_whitespace()
+    };
     if name.is_empty() || !name.chars().all(fits) {
-        return Err(PlanError::bad(option, name, "is not a server name: a domain, a wildcard (`*.example.org`) or `~` and a regular expression"));
+        return Err(PlanError::bad(
+            option,
+            name,
+            "is not a server name: a domain, a wildcard (`*.example.org`) or `~` and a regular expression",
+        ));
     }
     Ok(name.to_owned())
 }
 
 fn redirect(option: &str, code: u16, target: &str) -> Result<String, PlanError> {
     if !(300..400).contains(&code) {
-        return Err(PlanError::bad(format!("{option}.redirectCode"), &code.to_string(), "is not a status of a redirect, 300 to 399"));
+        return Err(PlanError::bad(
+            format!("{option}.redirectCode"),
+            &code.to_string(),
+            "is not a status of a redirect, 300 to 399",
+        ));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
     if target.is_empty() || !target.chars().all(fits) {
-        return Err(PlanError::bad(format!("{option}.globalRedirect"), target, "is not a host name, with or without a port"));
+        return Err(PlanError::bad(
+            format!("{option}.globalRedirect"),
+            target,
+            "is not a host name, with or without a port",
+        ));
     }
     Ok(format!("{code} $scheme://{target}$request_uri"))
 }
@@ -107,8 +136,13 @@ fn place_of(option: &str, name: &str) -> Result<String, PlanError> {
         None => ("", name),
     };
     let is_pattern = modifier.starts_with('~');
-    if !is_pattern && !(rest.starts_with('/') || modifier.is_empty() && rest.starts_with('@')) {
-        return Err(PlanError::bad(option, name, "is not a location: `/path`, `= /path`, `^~ /path`, `~ pattern`, `~* pattern` or `@name`"));
+    let is_named = modifier.is_empty() && rest.starts_with('@');
+    if !(is_pattern || is_named || rest.starts_with('/')) {
+        return Err(PlanError::bad(
+            option,
+            name,
+            "is not a location: `/path`, `= /path`, `^~ /path`, `~ pattern`, `~* pattern` or `@name`",
+        ));
     }
     let word = value::word(option, rest)?;
     Ok(if modifier.is_empty() { word } else { format!("{modifier} {word}") })
@@ -125,7 +159,11 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
             }
         }
     }
-    let texts = [("index", "index", &location.index), ("tryFiles", "try_files", &location.try_files), ("return", "return", &location.return_)];
+    let texts = [
+        ("index", "index", &location.index),
+        ("tryFiles", "try_files", &location.try_files),
+        ("return", "return", &location.return_),
+    ];
     for (key, directive, text) in texts {
         let Some(text) = text else { continue };
         let option = format!("{option}.{key}");
@@ -141,11 +179,12 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
         }
         if location.proxy_websockets {
             out.push_str(WEBSOCKETS);
-        } else {
-            out.push_str("        proxy_set_header Connection \"\";\n");
         }
     }
-    out.push_str(&value::lines(&writing.resolve(&format!("{option}.extraConfig"), &location.extra_config)?, "        "));
+    out.push_str(&value::lines(
+        &writing.resolve(&format!("{option}.extraConfig"), &location.extra_config)?,
+        "        ",
+    ));
     out.push_str("    }\n");
     Ok(out)
 }
@@ -186,14 +225,19 @@ fn folder(writing: &mut Writing<'_, '_>, option: &str, text: &str) -> Result<Fol
     // The part before a variable; what comes after the last `/` of it may be part of a name.
     let fixed = path.find('$').map_or(path.as_str(), |variable| &path[..path[..variable].rfind('/').unwrap_or(0)]);
     let fixed = fixed.trim_end_matches('/');
-    let place: AbsolutePath =
-        fixed.parse().map_err(|_| PlanError::bad(option, text, "is not an absolute path of a folder, without `.` or `..` in it"))?;
+    let place: AbsolutePath = fixed
+        .parse()
+        .map_err(|_| PlanError::bad(option, text, "is not an absolute path of a folder, without `.` or `..` in it"))?;
     let is_below = |folder: &str| fixed == folder || fixed.starts_with(&format!("{folder}/"));
     if immutable || OF_RUNTIME.into_iter().any(is_below) {
         return Ok(Folder { written, immutable });
     }
     if NEVER_BOUND.contains(&fixed) || ["/proc", "/sys", "/dev", "/run", layout::STATE].into_iter().any(is_below) {
-        return Err(PlanError::bad(option, text, "is not a folder that nginx may be given: name one below it, such as `/var/www/site`"));
+        return Err(PlanError::bad(
+            option,
+            text,
+            "is not a folder that nginx may be given: name one below it, such as `/var/www/site`",
+        ));
     }
     writing.host_folders.entry(place).or_insert_with(|| option.to_owned());
     Ok(Folder { written, immutable })

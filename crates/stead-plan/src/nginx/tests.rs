@@ -74,7 +74,10 @@ fn the_declared_port_of_an_app_means_its_live_instance() {
 #[test]
 fn unknown_names_get_404_unless_a_site_is_the_default() {
     let mut fixture = Fixture::two_sites();
-    assert!(file(&fixture.plan(), "nginx/sites/@unknown", ".conf").contains("listen 0.0.0.0:80 default_server;\n    listen [::]:80 default_server;"));
+    assert!(
+        file(&fixture.plan(), "nginx/sites/@unknown", ".conf")
+            .contains("listen 0.0.0.0:80 default_server;\n    listen [::]:80 default_server;")
+    );
     fixture.site("nick.example").default = true;
     assert!(portfolio(&fixture).contains("listen 0.0.0.0:80 default_server;"));
     assert!(fixture.plan().generation.files.get("nginx/sites/@unknown.conf").is_none());
@@ -94,9 +97,11 @@ fn one_name_has_one_site_at_an_address() {
 #[test]
 fn every_port_is_one_socket_and_every_address_one_descriptor() {
     let mut fixture = Fixture::two_sites();
-    fixture.site("nick.example").listen = vec![listen("10.0.0.1", 8081), listen("[::1]", 8081), listen("0.0.0.0", 80), listen("10.0.0.1", 80)];
+    fixture.site("nick.example").listen =
+        vec![listen("10.0.0.1", 8081), listen("[::1]", 8081), listen("0.0.0.0", 80), listen("10.0.0.1", 80)];
     let planned = fixture.plan();
-    let sockets: Vec<&str> = planned.generation.units.keys().map(|unit| unit.as_str()).filter(|unit| unit.ends_with(".socket")).collect();
+    let sockets: Vec<&str> =
+        planned.generation.units.keys().map(|unit| unit.as_str()).filter(|unit| unit.ends_with(".socket")).collect();
     assert_eq!(sockets.len(), 3, "{sockets:?}");
     let text = file(&planned, "units/stead-nginx@", ".service");
     assert!(text.contains("Environment=NGINX=3;4;5;6;7;\n"), "{text}");
@@ -127,7 +132,8 @@ fn a_changed_site_does_not_change_the_instance() {
 #[test]
 fn nginx_answers_with_the_hash_of_its_configuration() {
     let planned = Fixture::two_sites().plan();
-    let expected = format!("return 200 \"{} $stead_epoch\\n\";", planned.generation.nginx.as_ref().unwrap().configuration);
+    let expected =
+        format!("return 200 \"{} $stead_epoch\\n\";", planned.generation.nginx.as_ref().unwrap().configuration);
     assert!(file(&planned, "nginx/status", ".conf").contains(&expected));
 }
 
@@ -137,7 +143,8 @@ fn a_folder_of_the_server_is_bound_and_recorded() {
     fixture.site("nick.example").root = Some("/var/www/nick".to_owned());
     fixture.place().alias = Some("/srv/files/$host/x".to_owned());
     let generation = fixture.plan().generation;
-    let folders: Vec<(&str, &str)> = generation.host_folders.iter().map(|(path, option)| (path.as_str(), option.as_str())).collect();
+    let folders: Vec<(&str, &str)> =
+        generation.host_folders.iter().map(|(path, option)| (path.as_str(), option.as_str())).collect();
     let (alias, root) = (format!("{OPTION}.locations.\"/\".alias"), format!("{OPTION}.root"));
     assert_eq!(folders, [("/srv/files", alias.as_str()), ("/var/www/nick", root.as_str())]);
     let part = generation.nginx.as_ref().unwrap();
@@ -170,7 +177,8 @@ fn a_redirect_takes_the_whole_site() {
 #[test]
 fn upstreams_and_lines_of_ones_own_are_kept() {
     let mut fixture = Fixture::two_sites();
-    let servers = [("127.0.0.1:9000".to_owned(), "weight=2".to_owned()), ("unix:/run/x.sock".to_owned(), String::new())].into();
+    let servers =
+        [("127.0.0.1:9000".to_owned(), "weight=2".to_owned()), ("unix:/run/x.sock".to_owned(), String::new())].into();
     fixture.server.nginx.upstreams.insert(name("pool"), Upstream { servers, extra_config: "least_conn;".to_owned() });
     fixture.server.nginx.append_http_config = "map $a $b {\n    default 1;\n}".to_owned();
     let text = file(&fixture.plan(), "nginx/nginx", ".conf");
@@ -185,7 +193,8 @@ fn modules_are_loaded_in_an_order_that_works() {
     fixture.server.nginx.packages = packages.iter().map(|package| package.parse().unwrap()).collect();
     fixture.pin(&packages);
     let text = file(&fixture.plan(), "nginx/nginx", ".conf");
-    let loaded: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("include /usr/share/nginx/modules-available/")).collect();
+    let loaded: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("include /usr/share/nginx/modules-available/")).collect();
     assert_eq!(loaded, ["mod-stream.conf;", "mod-http-echo.conf;", "mod-stream-geoip.conf;"]);
 }
 
@@ -210,5 +219,8 @@ fn files_of_odd_sites_have_plain_names() {
 fn an_app_without_a_site_still_has_an_upstream() {
     let mut fixture = Fixture::two_sites();
     fixture.server.apps.insert(name("other"), app("/@stead/inputs/billtracker", "bin/run", Some(5000)));
-    assert_eq!(file(&fixture.plan(), "run/upstreams/other", ".conf"), "upstream stead-other { server 127.0.0.1:5000; }\n");
+    assert_eq!(
+        file(&fixture.plan(), "run/upstreams/other", ".conf"),
+        "upstream stead-other { server 127.0.0.1:5000; }\n"
+    );
 }

@@ -36,13 +36,16 @@ pub(super) fn add(
     host_folders: &BTreeMap<AbsolutePath, String>,
 ) -> UnitName {
     let sockets = listeners.sockets();
-    let names: Vec<String> = sockets.keys().map(|name| format!("{name}.socket")).chain(["stead-nginx-status.socket".to_owned()]).collect();
+    let names: Vec<String> =
+        sockets.keys().map(|name| format!("{name}.socket")).chain(["stead-nginx-status.socket".to_owned()]).collect();
     let count = sockets.values().map(Vec::len).sum::<usize>() + 1;
     let text = instance(draft, runtime, &names, count, host_folders);
     let digest = Hash::of(text.as_bytes());
     let unit = unit_name(&format!("stead-nginx@{}.service", digest.short()));
     draft.files.add_unit(&unit, text, ["multi-user.target"]);
-    draft.units.insert(unit.clone(), Unit { digest, reload_digest: Some(*configuration), role: Role::Nginx {}, start: true });
+    draft
+        .units
+        .insert(unit.clone(), Unit { digest, reload_digest: Some(*configuration), role: Role::Nginx {}, start: true });
 
     for (name, listen) in sockets {
         let lines: Vec<String> = listen.iter().map(|listen| format!("{}:{}", listen.address, listen.port)).collect();
@@ -52,9 +55,18 @@ pub(super) fn add(
     unit
 }
 
-fn instance(draft: &Draft<'_>, runtime: &Hash, sockets: &[String], count: usize, host_folders: &BTreeMap<AbsolutePath, String>) -> String {
+fn instance(
+    draft: &Draft<'_>,
+    runtime: &Hash,
+    sockets: &[String],
+    count: usize,
+    host_folders: &BTreeMap<AbsolutePath, String>,
+) -> String {
     let mut unit = UnitFile::new("an nginx instance");
-    unit.section("Unit").line("Description", "Stead nginx").line("After", "network.target").line("StartLimitIntervalSec", 0);
+    unit.section("Unit")
+        .line("Description", "Stead nginx")
+        .line("After", "network.target")
+        .line("StartLimitIntervalSec", 0);
     unit.section("Service").line("Type", "exec").line("User", USER);
     unit.line("Sockets", sockets.join(" "));
     // systemd passes sockets from descriptor 3 on (sd_listen_fds(3)); nginx takes those named here.
@@ -68,7 +80,10 @@ fn instance(draft: &Draft<'_>, runtime: &Hash, sockets: &[String], count: usize,
     unit.line("CacheDirectory", CACHE.trim_start_matches("/var/cache/")).line("CacheDirectoryMode", "0700");
     // Parent folders, never the pointer itself: a bound pointer would go on leading to the old generation.
     let parents = [layout::GENERATIONS, layout::TREES, layout::RUN, "-/run/systemd/journal"].map(str::to_owned);
-    let binds = parents.into_iter().chain(host_folders.keys().map(ToString::to_string)).chain(HOST_FILES.map(|file| format!("-{file}")));
+    let binds = parents
+        .into_iter()
+        .chain(host_folders.keys().map(ToString::to_string))
+        .chain(HOST_FILES.map(|file| format!("-{file}")));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
     unit.hardening().line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX").line("CapabilityBoundingSet", "");
     unit.line("SystemCallFilter", "@system-service").line("SystemCallErrorNumber", "EPERM").line("UMask", "0027");

@@ -83,11 +83,14 @@ pub(super) fn lines(text: &str, indent: &str) -> String {
     if text.trim().is_empty() {
         return String::new();
     }
-    let spans_lines = text.lines().any(|line| line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1);
+    let spans_lines =
+        text.lines().any(|line| line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1);
     if spans_lines {
         return format!("{text}\n");
     }
-    text.lines().map(|line| if line.trim().is_empty() { "\n".to_owned() } else { format!("{indent}{}\n", line.trim_end()) }).collect()
+    text.lines()
+        .map(|line| if line.trim().is_empty() { "\n".to_owned() } else { format!("{indent}{}\n", line.trim_end()) })
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,7 +100,9 @@ mod tests {
 
     #[test]
     fn ordinary_values_pass() {
-        for text in ["$uri $uri/ =404", "301 https://github.com/example", "200 'a; b'", "${scheme}://x", "/a\\.b", "~^x$"] {
+        for text in
+            ["$uri $uri/ =404", "301 https://github.com/example", "200 'a; b'", "${scheme}://x", "/a\\.b", "~^x$"]
+        {
             assert_eq!(check_words("o", text), Ok(()), "{text}");
         }
     }

@@ -16,7 +16,13 @@ fn unit(content: &str, role: Role) -> Unit {
 }
 
 fn app(strategy: Strategy) -> Role {
-    Role::App { app: "shop".parse().unwrap(), port: Port::new(4000), port_variable: "PORT".to_owned(), health: None, strategy }
+    Role::App {
+        app: "shop".parse().unwrap(),
+        port: Port::new(4000),
+        port_variable: "PORT".to_owned(),
+        health: None,
+        strategy,
+    }
 }
 
 fn socket() -> Role {
@@ -26,12 +32,13 @@ fn socket() -> Role {
 fn generation(units: &[(&str, Unit)]) -> Generation {
     let mut generation = Generation::empty("web".parse().unwrap());
     generation.units = units.iter().map(|(unit, value)| (name(unit), value.clone())).collect();
-    generation.nginx = generation.units.iter().find(|(_, unit)| matches!(unit.role, Role::Nginx {})).map(|(name, unit)| NginxPart {
-        runtime: Hash::of(b"runtime"),
-        unit: name.clone(),
-        configuration: unit.reload_digest.unwrap_or(unit.digest),
-        binds: Vec::new(),
-    });
+    generation.nginx =
+        generation.units.iter().find(|(_, unit)| matches!(unit.role, Role::Nginx {})).map(|(name, unit)| NginxPart {
+            runtime: Hash::of(b"runtime"),
+            unit: name.clone(),
+            configuration: unit.reload_digest.unwrap_or(unit.digest),
+            binds: Vec::new(),
+        });
     generation
 }
 
@@ -103,8 +110,14 @@ fn an_app_that_cannot_run_twice_is_stopped_first_and_only_once() {
 
 #[test]
 fn a_new_nginx_lets_the_old_one_drain_and_leaves_the_sockets_alone() {
-    let old = generation(&[("stead-nginx-80.socket", unit("for 1", socket())), ("stead-nginx@1.service", unit("1", Role::Nginx {}))]);
-    let new = generation(&[("stead-nginx-80.socket", unit("for 2", socket())), ("stead-nginx@2.service", unit("2", Role::Nginx {}))]);
+    let old = generation(&[
+        ("stead-nginx-80.socket", unit("for 1", socket())),
+        ("stead-nginx@1.service", unit("1", Role::Nginx {})),
+    ]);
+    let new = generation(&[
+        ("stead-nginx-80.socket", unit("for 2", socket())),
+        ("stead-nginx@2.service", unit("2", Role::Nginx {})),
+    ]);
     insta::assert_snapshot!(words(&old, &new).join("\n"), @r"
     hand the new units to systemd
     start the new nginx on the same sockets, let the old one drain (stead-nginx@2.service)
@@ -113,14 +126,16 @@ fn a_new_nginx_lets_the_old_one_drain_and_leaves_the_sockets_alone() {
 
 #[test]
 fn a_service_that_only_its_timer_starts_is_left_alone_when_it_changes() {
-    let by_hand = |content| generation(&[("stead-clean.service", Unit { start: false, ..unit(content, Role::Service {}) })]);
+    let by_hand =
+        |content| generation(&[("stead-clean.service", Unit { start: false, ..unit(content, Role::Service {}) })]);
     assert_eq!(steps(&by_hand("a"), &by_hand("b")), [Step::ReloadSystemd]);
 }
 
 #[test]
 fn a_changed_service_is_restarted_and_a_changed_configuration_reloaded() {
     let service = |content, configuration: &str| {
-        let changed = Unit { reload_digest: Some(Hash::of(configuration.as_bytes())), ..unit(content, Role::Service {}) };
+        let changed =
+            Unit { reload_digest: Some(Hash::of(configuration.as_bytes())), ..unit(content, Role::Service {}) };
         generation(&[("stead-s.service", changed)])
     };
     assert_eq!(steps(&service("a", "1"), &service("a", "2")), [Step::Reload { unit: name("stead-s.service") }]);
@@ -143,7 +158,8 @@ fn any_generation() -> impl Values<Value = Generation> {
         // A generation has one nginx.
         let mut has_nginx = false;
         let one_nginx = |role: &Role| !matches!(role, Role::Nginx {}) || !std::mem::replace(&mut has_nginx, true);
-        let all: Vec<_> = all.into_iter().scan(one_nginx, |fits, one| Some(fits(&one.0.1).then_some(one))).flatten().collect();
+        let all: Vec<_> =
+            all.into_iter().scan(one_nginx, |fits, one| Some(fits(&one.0.1).then_some(one))).flatten().collect();
         let units: Vec<(&str, Unit)> = all
             .into_iter()
             .map(|((name, role), content, start, reload)| {
@@ -153,7 +169,6 @@ fn any_generation() -> impl Values<Value = Generation> {
         generation(&units)
     })
 }
-
 
 proptest! {
     #[test]
