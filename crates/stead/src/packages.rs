@@ -75,7 +75,7 @@ impl Packages {
 
     /// Brings these packages into the cache; returns where each one is. What is there with the right
     /// size is taken as it is: it was checked when it came, and its receiver checks it again.
-    pub(crate) fn fetch(&mut self, wanted: &[LockedPackage], output: &Output) -> Result<Vec<PathBuf>, download::Error> {
+    pub(crate) fn fetch(&self, wanted: &[LockedPackage], output: &Output) -> Result<Vec<PathBuf>, download::Error> {
         let is_here = |package: &&LockedPackage| {
             std::fs::metadata(download::file(&self.folder, package)).is_ok_and(|found| found.len() == package.size)
         };

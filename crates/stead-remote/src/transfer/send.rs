@@ -23,7 +23,13 @@ use stead_store::Store;
 pub trait Sources {
     /// The object's content from its beginning.
     fn object(&self, object: Object) -> io::Result<Box<dyn Read + Send>>;
-    /// The file of a package. May download it first.
+    /// Told which packages the server lacks, before the first of them is asked for: the moment to
+    /// download them together.
+    fn prepare(&self, packages: &[Sha256]) -> io::Result<()> {
+        let _ = packages;
+        Ok(())
+    }
+    /// The file of a package.
     fn package(&self, sha256: Sha256) -> io::Result<PathBuf>;
 }
 
@@ -263,6 +269,9 @@ impl<'a> Sending<'a> {
             sent.objects = need.objects.len();
         }
         if !need.packages.is_empty() {
+            let wanted: Vec<Sha256> = need.packages.iter().map(|(sha256, _)| *sha256).collect();
+            let prepared = self.shipment.sources.prepare(&wanted);
+            prepared.map_err(|source| SendError::Source { what: "packages".to_owned(), source })?;
             let mut stream = writer.stream();
             for (sha256, size) in &need.packages {
                 let name = || format!("package {sha256}");

@@ -83,7 +83,7 @@ fn deploy_loaded(
     let mut measured = Measured { began: Some(began), live: None };
     let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
     if ended.outcome == Outcome::Confirmed {
-        let source = Shelf { bytes: &ready.bytes, packages: BTreeMap::new() };
+        let source = Shelf { bytes: &ready.bytes, project, output: None };
         // Only a later transfer's size depends on it.
         let _ = connect::cache().remember(&ready.planned.generation, &ready.planned.trees, &source);
     }
@@ -101,7 +101,8 @@ fn settings(trial: &Trial) -> Settings {
 /// Where the bytes of a shipment are.
 struct Shelf<'a> {
     bytes: &'a Bytes,
-    packages: BTreeMap<Sha256, PathBuf>,
+    project: &'a Loaded,
+    output: Option<&'a Output>,
 }
 
 impl Sources for Shelf<'_> {
@@ -109,14 +110,24 @@ impl Sources for Shelf<'_> {
         self.bytes.open(object)
     }
 
+    fn prepare(&self, wanted: &[Sha256]) -> std::io::Result<()> {
+        let Some(output) = self.output else { return Ok(()) };
+        let mut by_input: BTreeMap<&Name, BTreeMap<Sha256, LockedPackage>> = BTreeMap::new();
+        for locked in self.project.lock.iter().flat_map(|lock| lock.runtimes.values()) {
+            let missing = locked.packages.iter().filter(|package| wanted.contains(&package.sha256));
+            by_input.entry(&locked.debian).or_default().extend(missing.map(|package| (package.sha256, package.clone())));
+        }
+        for (input, packages) in by_input.into_iter().filter(|(_, packages)| !packages.is_empty()) {
+            let packages: Vec<LockedPackage> = packages.into_values().collect();
+            let archive = Packages::of(self.project, input).map_err(|failure| std::io::Error::other(failure.what));
+            archive?.fetch(&packages, output).map_err(|error| std::io::Error::other(chain(&error)))?;
+        }
+        Ok(())
+    }
+
     fn package(&self, sha256: Sha256) -> std::io::Result<PathBuf> {
-        let missing =
-            || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
-        self.packages
-            .get(&sha256)
-            .cloned()
-            .or_else(|| Some(packages::place(sha256)).filter(|path| path.exists()))
-            .ok_or_else(missing)
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
+        Some(packages::place(sha256)).filter(|path| path.exists()).ok_or_else(missing)
     }
 }
 
@@ -124,24 +135,7 @@ impl Sources for Shelf<'_> {
 fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mut Output) -> Result<(), Failure> {
     let generation = &ready.planned.generation;
     let base = connected.hello.active.and_then(|id| connect::cache().recall(&id));
-    let known = base.as_ref().map(|base| base.generation.packages()).unwrap_or_default();
-    let mut wanted: BTreeMap<&Name, Vec<LockedPackage>> = BTreeMap::new();
-    for locked in project.lock.iter().flat_map(|lock| lock.runtimes.values()) {
-        for package in &locked.packages {
-            if generation.packages().contains_key(&package.sha256) && !known.contains_key(&package.sha256) {
-                wanted.entry(&locked.debian).or_default().push(package.clone());
-            }
-        }
-    }
-    for (input, mut missing) in wanted {
-        missing.sort();
-        missing.dedup();
-        let fetched = Packages::of(project, input)?.fetch(&missing, output);
-        fetched.map_err(|error| {
-            Failure::before(format!("packages cannot be fetched: {}", chain(&error))).runs(connected.runs())
-        })?;
-    }
-    let shelf = Shelf { bytes: &ready.bytes, packages: BTreeMap::new() };
+    let shelf = Shelf { bytes: &ready.bytes, project, output: Some(&*output) };
     let shipment = Shipment { generation, trees: &ready.planned.trees, base: base.as_ref(), sources: &shelf };
     let sent = transfer::send(connected.session.line(), shipment, &mut |progress| {
         output.detail(&format!("{} of {}", bytes(progress.done), bytes(progress.total)));
