@@ -181,6 +181,7 @@ impl<R: Read, W: Write> Session<R, W> {
             Request::Exec { app, command } => self.exec(app, &command)?,
             Request::Gc { dry, keep } => self.collect(dry, keep),
             Request::Verify {} => self.verify(),
+            Request::Package { sha256 } => return self.package(sha256),
             Request::Pin { generation, keep } => self.pin(&generation, keep),
         }))
     }
@@ -195,6 +196,26 @@ impl<R: Read, W: Write> Session<R, W> {
         self.connection.writer.message(&Reply::Description { size: text.len() as u64 })?;
         for part in packed.chunks(frame::DATA_LIMIT) {
             self.connection.writer.frame(Kind::Data, part)?;
+        }
+        self.connection.writer.frame(Kind::End, &[])?;
+        self.connection.writer.flush()?;
+        Ok(None)
+    }
+
+    /// A package's file as a stream; `None`: all is said.
+    fn package(&mut self, sha256: stead_model::hash::Sha256) -> Result<Option<Answer>, Error> {
+        let Ok(mut file) = fs::File::open(self.store.package_path(sha256)) else {
+            return Ok(Some(Err(refused(
+                Failure::Unknown,
+                format!("package {} is not on this server", sha256.short()),
+            ))));
+        };
+        let size = file.metadata().map_or(0, |found| found.len());
+        self.connection.writer.message(&Reply::Package { size })?;
+        let mut buffer = vec![0; 64 << 10];
+        // A file that cannot be read to its end ends the stream early; the other side checks the hash.
+        while let Ok(count @ 1..) = file.read(&mut buffer) {
+            self.connection.writer.frame(Kind::Data, &buffer[..count])?;
         }
         self.connection.writer.frame(Kind::End, &[])?;
         self.connection.writer.flush()?;

@@ -149,6 +149,12 @@ pub enum Request {
     },
     /// Compare everything with its hash. Answered by [`Reply::Verified`].
     Verify {},
+    /// Give a package that the server still has: mirrors drop superseded versions. Answered by
+    /// [`Reply::Package`] and a data stream.
+    Package {
+        /// Which one.
+        sha256: Sha256,
+    },
     /// Keep a generation whatever happens, or no longer. Answered by [`Reply::Done`].
     Pin {
         /// Which one.
@@ -276,6 +282,11 @@ pub enum Reply {
     /// A zstd data stream with the generation's canonical JSON follows. Final.
     Description {
         /// Bytes of the description, uncompressed.
+        size: u64,
+    },
+    /// A data stream with the package's file follows. Final.
+    Package {
+        /// Bytes of the file.
         size: u64,
     },
     /// An activation ended. Final.

@@ -9,9 +9,11 @@ use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::Output;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::thread::JoinHandle;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
+use stead_model::lock::LockedPackage;
 use stead_model::name::{Port, UserName};
 use stead_model::server::Server;
 use stead_remote::agent::AgentBinary;
@@ -96,8 +98,17 @@ fn failed(error: &OpenError, destination: &Destination) -> Failure {
 }
 
 impl Connecting {
+    /// Waits for the login, compares it with what was declared, and tells who is logged in where.
+    pub(crate) fn join(self, output: &Output) -> Result<Connected, Failure> {
+        let connected = self.join_quietly()?;
+        let machine = &connected.hello.machine;
+        let user = &connected.session.facts().user;
+        output.say(&format!("  {user}@{} · {} · {}", connected.destination.host(), machine.hostname, machine.system));
+        Ok(connected)
+    }
+
     /// Waits for the login, and compares it with what was declared.
-    pub(crate) fn join(self, output: &mut Output) -> Result<Connected, Failure> {
+    pub(crate) fn join_quietly(self) -> Result<Connected, Failure> {
         let opened = self.thread.join().map_err(|_| Failure::before("the connection's thread ended"))?;
         let session = opened.map_err(|error| failed(&error, &self.destination))?;
         let user = session.facts().user.clone();
@@ -109,12 +120,6 @@ impl Connecting {
                 .hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
         }
         let hello = session.hello().clone();
-        output.say(&format!(
-            "  {user}@{} · {} · {}",
-            self.destination.host(),
-            hello.machine.hostname,
-            hello.machine.system
-        ));
         Ok(Connected { session, hello, destination: self.destination })
     }
 }
@@ -200,6 +205,30 @@ impl Connected {
                 .hint("`stead verify` tells more"));
         }
         Ok(generation)
+    }
+
+    /// Takes a package that the server has into this file, whole and checked, or not at all.
+    pub(crate) fn package(&mut self, package: &LockedPackage, file: &Path) -> Result<(), Failure> {
+        let reply = self.ask(&Request::Package { sha256: package.sha256 }, |_, _| Ok(()))?;
+        let Reply::Package { size } = reply else { return Err(Failure::before("the agent answered something else")) };
+        let partial = file.with_extension("deb.server");
+        let mut stream = self.session.line().reader.stream();
+        let mut take = || -> std::io::Result<()> {
+            let mut out = std::fs::File::create(&partial)?;
+            // Read to the stream's end, so that the conversation stays in step; what is too long is not the package.
+            let mut limited = std::io::Read::take(&mut stream, size.saturating_add(1));
+            std::io::copy(&mut limited, &mut out).map(drop)
+        };
+        let taken = take().map_err(|error| Failure::before(error.to_string())).and_then(|()| {
+            stead_debian::download::verify(&partial, package).map_err(|error| Failure::before(chain(&error)))
+        });
+        match taken.and_then(|()| std::fs::rename(&partial, file).map_err(|error| Failure::before(error.to_string()))) {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                let _ = std::fs::remove_file(&partial);
+                Err(failure)
+            }
+        }
     }
 
     /// Logs in again, over a connection of its own, and says that the operator still can.

@@ -3,6 +3,8 @@
 //! One folder for all projects, `packages/<sha256>.deb`. Whatever is in it was checked against its
 //! hash when it was put there, and is checked again by whoever receives it.
 
+use crate::arguments::Target;
+use crate::connect;
 use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::{Output, bytes};
@@ -73,9 +75,43 @@ impl Packages {
         Ok(Self { archive, client: client(), folder: folder() })
     }
 
+    /// Brings these packages into the cache: from the mirror, the snapshot archive, or (when both have
+    /// dropped a version) from a server of the project that still has it.
+    pub(crate) fn fetch(&self, wanted: &[LockedPackage], project: &Loaded, output: &Output) -> Result<(), Failure> {
+        for _ in 0..wanted.len() {
+            match self.download(wanted, output) {
+                Ok(_) => return Ok(()),
+                Err(error @ download::Error::Gone { .. }) => {
+                    let missing: Vec<&LockedPackage> =
+                        wanted.iter().filter(|package| !place(package.sha256).exists()).collect();
+                    output.detail("asking the project's servers for superseded packages");
+                    if !self.from_servers(&missing, project) {
+                        return Err(Failure::before(chain(&error))
+                            .hint("`stead update` moves to what the mirror has now; or name a snapshot archive in `inputs.<name>.snapshot`"));
+                    }
+                }
+                Err(error) => return Err(Failure::before(chain(&error)).hint("try again; what has arrived is kept")),
+            }
+        }
+        self.download(wanted, output).map(drop).map_err(|error| Failure::before(chain(&error)))
+    }
+
+    /// Takes what the project's servers still have; tells whether any of it was found.
+    fn from_servers(&self, missing: &[&LockedPackage], project: &Loaded) -> bool {
+        let mut found = false;
+        for server in project.servers.values() {
+            let opened = connect::begin(server, &Target::default()).and_then(|connecting| connecting.join_quietly());
+            let Ok(mut connected) = opened else { continue };
+            for package in missing {
+                found |= connected.package(package, &download::file(&self.folder, package)).is_ok();
+            }
+        }
+        found
+    }
+
     /// Brings these packages into the cache; returns where each one is. What is there with the right
     /// size is taken as it is: it was checked when it came, and its receiver checks it again.
-    pub(crate) fn fetch(&self, wanted: &[LockedPackage], output: &Output) -> Result<Vec<PathBuf>, download::Error> {
+    fn download(&self, wanted: &[LockedPackage], output: &Output) -> Result<Vec<PathBuf>, download::Error> {
         let is_here = |package: &&LockedPackage| {
             std::fs::metadata(download::file(&self.folder, package)).is_ok_and(|found| found.len() == package.size)
         };

@@ -232,8 +232,7 @@ impl Loaded {
         let cache = environment::cache();
         if !stead_build::runtime::is_here(&cache, &recipe) {
             output.detail("fetching build packages");
-            let fetched = Packages::of(self, &key.debian)?.fetch(&recipe.packages, output);
-            fetched.map_err(|error| Failure::before(format!("the build packages of `{name}`: {}", chain(&error))))?;
+            Packages::of(self, &key.debian)?.fetch(&recipe.packages, self, output)?;
             output.detail("unpacking build packages");
         }
         let root = stead_build::runtime::materialise(&cache, &crate::packages::folder(), &recipe, &|_| {})

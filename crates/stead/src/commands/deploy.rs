@@ -115,18 +115,22 @@ impl Sources for Shelf<'_> {
         let mut by_input: BTreeMap<&Name, BTreeMap<Sha256, LockedPackage>> = BTreeMap::new();
         for locked in self.project.lock.iter().flat_map(|lock| lock.runtimes.values()) {
             let missing = locked.packages.iter().filter(|package| wanted.contains(&package.sha256));
-            by_input.entry(&locked.debian).or_default().extend(missing.map(|package| (package.sha256, package.clone())));
+            by_input
+                .entry(&locked.debian)
+                .or_default()
+                .extend(missing.map(|package| (package.sha256, package.clone())));
         }
         for (input, packages) in by_input.into_iter().filter(|(_, packages)| !packages.is_empty()) {
             let packages: Vec<LockedPackage> = packages.into_values().collect();
             let archive = Packages::of(self.project, input).map_err(|failure| std::io::Error::other(failure.what));
-            archive?.fetch(&packages, output).map_err(|error| std::io::Error::other(chain(&error)))?;
+            archive?.fetch(&packages, self.project, output).map_err(|failure| std::io::Error::other(failure.what))?;
         }
         Ok(())
     }
 
     fn package(&self, sha256: Sha256) -> std::io::Result<PathBuf> {
-        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
+        let missing =
+            || std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {sha256} is not in the cache"));
         Some(packages::place(sha256)).filter(|path| path.exists()).ok_or_else(missing)
     }
 }
