@@ -55,7 +55,12 @@ impl Cache {
     }
 
     /// Remembers a generation. Objects that `sources` no longer has are left out.
-    pub fn remember(&self, generation: &Generation, trees: &BTreeMap<Hash, Tree>, sources: &dyn Sources) -> io::Result<()> {
+    pub fn remember(
+        &self,
+        generation: &Generation,
+        trees: &BTreeMap<Hash, Tree>,
+        sources: &dyn Sources,
+    ) -> io::Result<()> {
         let path = self.path(&generation.id());
         if path.exists() {
             return Ok(());

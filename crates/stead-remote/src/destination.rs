@@ -66,12 +66,12 @@ impl Destination {
         let mut add = |values: &[&str]| arguments.extend(values.iter().map(OsString::from));
         // No terminal, no forwarded agent or display: this is a pipe to a program.
         add(&["-T", "-a", "-x"]);
-        // What was given comes first, because ssh keeps the first value of each option.
-        for option in &self.options {
-            add(&["-o", option]);
-        }
+        // ssh keeps the first value of each option: freshness is not up for choice, the rest is.
         if login == Login::Fresh {
             add(&["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
+        }
+        for option in &self.options {
+            add(&["-o", option]);
         }
         if questions == Questions::Nobody {
             add(&["-o", "BatchMode=yes"]);

@@ -71,11 +71,7 @@ pub struct Running {
 
 /// What the operator's side asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Request {
     /// What runs, and how. Answered by [`Reply::Status`].
     Status {},
@@ -184,10 +180,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            confirm_deadline: 30,
-            soak: None,
-        }
+        Self { confirm_deadline: 30, soak: None }
     }
 }
 
@@ -249,11 +242,7 @@ impl Ranges {
 
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Reply {
     /// What happens meanwhile. Never the last word.
     Event(Event),
@@ -316,20 +305,13 @@ pub enum Reply {
 impl Reply {
     /// Whether this is the last word to a request.
     pub fn is_final(&self) -> bool {
-        !matches!(
-            self,
-            Reply::Event(_) | Reply::Need { .. }
-        )
+        !matches!(self, Reply::Event(_) | Reply::Need { .. })
     }
 }
 
 /// What happens while a request is worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Event {
     /// The activation has this id; told first of all.
     Began {
@@ -569,7 +551,9 @@ mod tests {
 
     #[test]
     fn ranges_that_do_not_fit_or_rise_are_refused() {
-        for ranges in [vec![(0, 0)], vec![(9, 2)], vec![(u32::MAX, u32::MAX)], vec![(3, 1), (2, 1)], vec![(1, 1), (2, 1)]] {
+        for ranges in
+            [vec![(0, 0)], vec![(9, 2)], vec![(u32::MAX, u32::MAX)], vec![(3, 1), (2, 1)], vec![(1, 1), (2, 1)]]
+        {
             assert_eq!(Ranges(ranges.clone()).places(10), None, "{ranges:?}");
         }
     }

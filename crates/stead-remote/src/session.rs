@@ -28,6 +28,9 @@ const SAID_LIMIT: usize = 16 << 10;
 /// Time that an `ssh` gets to end by itself.
 const ENDING: Duration = Duration::from_secs(3);
 
+/// Gets what somebody says, line by line, from another thread.
+pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How a session is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -37,10 +40,12 @@ pub struct Options {
     pub questions: Questions,
     /// Where things are on the server.
     pub place: Place,
-    /// Time that the server gets for each step once `ssh` may be expected to be connected.
+    /// Time until the login has to say its first word, if nobody can be asked anything meanwhile.
+    pub connecting: Duration,
+    /// Time that the agent gets to say hello.
     pub patience: Duration,
     /// Gets each line that `ssh` says on its standard error, as it comes.
-    pub said: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub said: Option<Listener>,
     /// Gets how many bytes of the agent's program are sent, and how many there are.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
 }
@@ -52,6 +57,7 @@ impl Options {
             login: Login::Any,
             questions: Questions::Nobody,
             place: Place::default(),
+            connecting: Duration::from_secs(u64::from(CONNECT_TIMEOUT) + 20),
             patience: Duration::from_secs(20),
             said: None,
             progress: None,
@@ -67,7 +73,10 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Options").field("login", &self.login).field("questions", &self.questions).finish_non_exhaustive()
+        out.debug_struct("Options")
+            .field("login", &self.login)
+            .field("questions", &self.questions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +105,12 @@ impl Session {
         }
     }
 
-    fn attempt(destination: &Destination, agent: &AgentBinary, options: &Options, present: Present) -> Result<Self, OpenError> {
+    fn attempt(
+        destination: &Destination,
+        agent: &AgentBinary,
+        options: &Options,
+        present: Present,
+    ) -> Result<Self, OpenError> {
         let command = bootstrap::command(&options.place, &agent.hash, present);
         let arguments = destination.arguments(options.login, options.questions, &command);
         let (mut ssh, mut connection) = Ssh::start(arguments, options)?;
@@ -107,8 +121,9 @@ impl Session {
                 Ok(Self { ssh, connection, facts, hello })
             }
             Err(stop) => {
-                if !matches!(stop, Stop::Silent) {
-                    drop(connection);
+                drop(connection);
+                if matches!(stop, Stop::Silent) {
+                    ssh.kill();
                 }
                 let status = ssh.end();
                 Err(stop.explain(destination, agent, status, ssh.words()))
@@ -160,8 +175,7 @@ fn greet(line: &mut Line, agent: &AgentBinary, options: &Options) -> Result<(Fac
         line.reader.inner_mut().inner_mut().deadline = time.map(|time| Instant::now() + time);
     };
     // While somebody types a passphrase, nobody counts.
-    let connecting = Duration::from_secs(u64::from(CONNECT_TIMEOUT)) + options.patience;
-    wait(line, (options.questions == Questions::Nobody).then_some(connecting));
+    wait(line, (options.questions == Questions::Nobody).then_some(options.connecting));
     let facts = bootstrap::read_facts(&mut line.reader).map_err(|error| match error {
         ReadError::Line(error) => Stop::before_facts(error),
         other => Stop::Shell(other),
@@ -253,7 +267,8 @@ impl Ssh {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(OpenError::NoSsh)?;
-        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             unreachable!("all three were asked for as pipes");
         };
         let (sent, received) = (Counter::default(), Counter::default());
@@ -271,12 +286,16 @@ impl Ssh {
                 Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
                 _ => {
-                    // Only ever this own child, which has not been waited for.
-                    let _ = self.child.kill();
+                    self.kill();
                     return self.child.wait().ok();
                 }
             }
         }
+    }
+
+    /// Only ever this own child, which has not been waited for.
+    fn kill(&mut self) {
+        let _ = self.child.kill();
     }
 
     /// All that it said. A shared connection's master may hold the pipe open; it is not waited for.
@@ -289,7 +308,7 @@ impl Ssh {
 impl Drop for Ssh {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
+            self.kill();
             let _ = self.child.wait();
         }
     }
@@ -306,7 +325,7 @@ struct Words {
 }
 
 impl Said {
-    fn listen(errors: ChildStderr, tell: Option<Arc<dyn Fn(&str) + Send + Sync>>) -> Self {
+    fn listen(errors: ChildStderr, tell: Option<Listener>) -> Self {
         let said = Self::default();
         let listener = said.clone();
         std::thread::spawn(move || {
@@ -404,7 +423,13 @@ impl Stop {
         }
     }
 
-    fn explain(self, destination: &Destination, agent: &AgentBinary, status: Option<ExitStatus>, said: String) -> OpenError {
+    fn explain(
+        self,
+        destination: &Destination,
+        agent: &AgentBinary,
+        status: Option<ExitStatus>,
+        said: String,
+    ) -> OpenError {
         let host = destination.host().to_owned();
         let code = status.and_then(|status| status.code());
         match self {
@@ -418,7 +443,10 @@ impl Stop {
             Stop::OldSystemd(found) => OpenError::OldSystemd { host, found },
             Stop::WrongMachine(found) => OpenError::WrongMachine { host, found, wanted: agent.machine.clone() },
             Stop::OwnAgent(error) => OpenError::OwnAgent(error),
-            Stop::Ended { .. } if code == Some(255) => OpenError::Ssh { host, trouble: recognise(&said), said },
+            // Without a word, 255 means that the agent was killed by a signal.
+            Stop::Ended { .. } if code == Some(255) && recognise(&said) != Trouble::Other => {
+                OpenError::Ssh { host, trouble: recognise(&said), said }
+            }
             Stop::Ended { had: false } if code == Some(bootstrap::NOT_TAKEN_IN) => OpenError::NotTakenIn { host, said },
             // What was there before could not even start, or fell over: perhaps it is not whole.
             Stop::Ended { had: true } => OpenError::Altered { host, found: None, said },

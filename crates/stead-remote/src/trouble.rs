@@ -99,10 +99,19 @@ mod tests {
             ("ssh: connect to host 127.0.0.1 port 1: Connection refused\r\n", Trouble::Refused),
             ("ssh: connect to host 192.0.2.1 port 22: Connection timed out\r\n", Trouble::Unreachable),
             ("Connection timed out during banner exchange\r\n", Trouble::Unreachable),
-            ("No ED25519 host key is known for x and you have requested strict checking.\r\nHost key verification failed.\r\n", Trouble::UnknownHostKey),
-            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed.\r\n", Trouble::ChangedHostKey),
+            (
+                "No ED25519 host key is known for x and you have requested strict checking.\r\nHost key verification failed.\r\n",
+                Trouble::UnknownHostKey,
+            ),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed.\r\n",
+                Trouble::ChangedHostKey,
+            ),
             ("root@x: Permission denied (publickey).\r\n", Trouble::Denied),
-            ("/x: line 1: Bad configuration option: y\r\n/x: terminating, 1 bad configuration options\r\n", Trouble::Configuration),
+            (
+                "/x: line 1: Bad configuration option: y\r\n/x: terminating, 1 bad configuration options\r\n",
+                Trouble::Configuration,
+            ),
             ("Connection closed by 10.0.0.1 port 22\r\n", Trouble::Closed),
             ("Timeout, server x not responding.\r\n", Trouble::Closed),
             ("something new\r\n", Trouble::Other),

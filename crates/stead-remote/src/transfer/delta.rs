@@ -39,7 +39,12 @@ pub(super) fn read_marks(input: &mut impl Read) -> io::Result<Vec<Mark>> {
 
 /// Writes the steps from the old file to the new one: `chunks` are the new one's, `content` its bytes.
 /// Returns how many bytes were written as they are.
-pub(super) fn write_steps(out: &mut impl Write, marks: &[Mark], chunks: &[Chunk], mut content: impl Read) -> io::Result<u64> {
+pub(super) fn write_steps(
+    out: &mut impl Write,
+    marks: &[Mark],
+    chunks: &[Chunk],
+    mut content: impl Read,
+) -> io::Result<u64> {
     let places: HashMap<Mark, u32> = (0..).zip(marks).map(|(place, mark)| (*mark, place)).collect();
     let mut written = 0;
     let mut rest = chunks;
@@ -108,7 +113,9 @@ impl<'a, R: Read> Patched<'a, R> {
             COPY => {
                 let (first, count) = (read_u32(&mut self.steps)? as usize, read_u32(&mut self.steps)? as usize);
                 let end = first.checked_add(count).filter(|_| count > 0);
-                let run = end.and_then(|end| self.chunks.get(first..end)).ok_or_else(|| invalid("a copy of chunks that are not there"))?;
+                let run = end
+                    .and_then(|end| self.chunks.get(first..end))
+                    .ok_or_else(|| invalid("a copy of chunks that are not there"))?;
                 self.old.seek(SeekFrom::Start(run[0].offset))?;
                 Ok(Step::Copy(run.iter().map(|chunk| u64::from(chunk.length)).sum()))
             }

@@ -72,8 +72,11 @@ fn describe(text: &mut Vec<u8>, value: &impl Serialize) {
 
 /// A compressor that knows what it is going to get, and how much.
 fn compressor<W: Write>(out: W, prefix: &[u8], size: u64, level: i32) -> io::Result<zstd::Encoder<'_, W>> {
-    let mut encoder =
-        if prefix.is_empty() { zstd::Encoder::new(out, level)? } else { zstd::Encoder::with_ref_prefix(out, level, prefix)? };
+    let mut encoder = if prefix.is_empty() {
+        zstd::Encoder::new(out, level)?
+    } else {
+        zstd::Encoder::with_ref_prefix(out, level, prefix)?
+    };
     let reach = (size + prefix.len() as u64).max(1 << 10).next_power_of_two().trailing_zeros();
     if reach < WINDOW_LOG || !prefix.is_empty() {
         encoder.window_log(reach.min(WINDOW_LOG))?;
@@ -85,8 +88,11 @@ fn compressor<W: Write>(out: W, prefix: &[u8], size: u64, level: i32) -> io::Res
 
 /// The counterpart of [`compressor`]. Never takes more memory than the window.
 fn decompressor<R: BufRead>(input: R, prefix: &[u8]) -> io::Result<zstd::Decoder<'_, R>> {
-    let mut decoder =
-        if prefix.is_empty() { zstd::Decoder::with_buffer(input)? } else { zstd::Decoder::with_ref_prefix(input, prefix)? };
+    let mut decoder = if prefix.is_empty() {
+        zstd::Decoder::with_buffer(input)?
+    } else {
+        zstd::Decoder::with_ref_prefix(input, prefix)?
+    };
     decoder.window_log_max(WINDOW_LOG)?;
     Ok(decoder)
 }

@@ -128,7 +128,11 @@ fn descriptions<R: Read>(stream: &mut Stream<'_, R>, offer: &Offer, store: &Stor
     let mut values = serde_json::Deserializer::from_reader(BufReader::new(input.take(offer.size)));
     let generation = Generation::deserialize(&mut values).map_err(|error| read(&error))?;
     if generation.id() != offer.generation {
-        return Err(mismatch(format!("the description is of generation {}, not {}", generation.id(), offer.generation)));
+        return Err(mismatch(format!(
+            "the description is of generation {}, not {}",
+            generation.id(),
+            offer.generation
+        )));
     }
     let mut trees = BTreeMap::new();
     for id in described(&generation, base.as_ref().map(|(generation, _)| generation)) {
@@ -168,7 +172,8 @@ fn base(store: &Store, id: &Hash) -> Result<Base, Failed> {
 /// Takes in objects that were not asked for.
 fn eager<R: Read>(stream: &mut Stream<'_, R>, offer: &Offer, offered: &Offered, store: &Store) -> Result<(), Failed> {
     let places = |ranges: &Ranges, objects: &[Object]| -> Result<Vec<Object>, Failed> {
-        let places = ranges.places(objects.len()).ok_or_else(|| mismatch("eager objects that are not there".to_owned()))?;
+        let places =
+            ranges.places(objects.len()).ok_or_else(|| mismatch("eager objects that are not there".to_owned()))?;
         let chosen: Vec<Object> = places.into_iter().map(|place| objects[place as usize]).collect();
         match chosen.iter().map(|object| object.size).fold(0, u64::saturating_add) {
             0..=EAGER_LIMIT => Ok(chosen),
@@ -191,7 +196,11 @@ fn eager<R: Read>(stream: &mut Stream<'_, R>, offer: &Offer, offered: &Offered, 
     for object in wanted {
         store.put_expected(object, &mut (&mut input).take(object.size)).map_err(unstored)?;
     }
-    nothing_left(&mut input)
+    match input.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(mismatch(SURPLUS.to_owned())),
+        Err(error) => Err(mismatch(chain(&error))),
+    }
 }
 
 struct Receiving<'a> {
@@ -210,7 +219,8 @@ impl Receiving<'_> {
         let known = self.generation.packages();
         let mut sizes: Vec<u64> = missing.iter().map(|object| object.size).collect();
         for sha256 in packages {
-            let package = known.get(sha256).ok_or_else(|| server_says(format!("package {sha256} is not of the generation")))?;
+            let package =
+                known.get(sha256).ok_or_else(|| server_says(format!("package {sha256} is not of the generation")))?;
             sizes.push(package.size);
         }
         let wanted = sizes.into_iter().fold(0, u64::saturating_add);
@@ -231,9 +241,12 @@ impl Receiving<'_> {
             _ => None,
         };
         for (id, label) in &self.generation.trees {
-            let alike = || old_generation.trees.iter().filter(|(_, old)| *old == label).filter_map(|(id, _)| old_trees.get(id));
+            let alike =
+                || old_generation.trees.iter().filter(|(_, old)| *old == label).filter_map(|(id, _)| old_trees.get(id));
             for (path, entry) in &self.trees[id].entries {
-                let Some(object) = large(entry).filter(|object| missing.contains(object) && !replaced.contains_key(object)) else {
+                let Some(object) =
+                    large(entry).filter(|object| missing.contains(object) && !replaced.contains_key(object))
+                else {
                     continue;
                 };
                 let old = alike().filter_map(|tree| tree.entries.get(path)).find_map(large);
@@ -277,8 +290,14 @@ impl Receiving<'_> {
         Ok(writer.flush()?)
     }
 
-    fn objects<R: Read>(&self, stream: &mut Stream<'_, R>, missing: &HashSet<Object>, replaced: &Replaced) -> Result<(), ReceiveError> {
-        let mut input = decompressor(BufReader::new(stream), &[]).map_err(|error| ReceiveError::Broken(server(&error)))?;
+    fn objects<R: Read>(
+        &self,
+        stream: &mut Stream<'_, R>,
+        missing: &HashSet<Object>,
+        replaced: &Replaced,
+    ) -> Result<(), ReceiveError> {
+        let mut input =
+            decompressor(BufReader::new(stream), &[]).map_err(|error| ReceiveError::Broken(server(&error)))?;
         for object in self.objects.iter().filter(|object| missing.contains(object)) {
             let stored = match replaced.get(object) {
                 None => self.store.put_expected(*object, &mut (&mut input).take(object.size)),
@@ -287,12 +306,18 @@ impl Receiving<'_> {
                     self.store.put_expected(*object, &mut delta::Patched::new(&mut input, old, chunks))
                 }
             };
-            stored.map_err(|error| ReceiveError::of(error, unstored, |error| match error {
-                object::Error::Source(error) => Ok(error),
-                other => Err(other),
-            }))?;
+            stored.map_err(|error| {
+                ReceiveError::of(error, unstored, |error| match error {
+                    object::Error::Source(error) => Ok(error),
+                    other => Err(other),
+                })
+            })?;
         }
-        nothing_left(&mut input).map_err(ReceiveError::Broken)
+        match input.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(ReceiveError::Broken(mismatch(SURPLUS.to_owned()))),
+            Err(error) => Err(ReceiveError::source(error)),
+        }
     }
 
     fn packages<R: Read>(&self, stream: &mut Stream<'_, R>, packages: &[Sha256]) -> Result<(), ReceiveError> {
@@ -310,13 +335,7 @@ impl Receiving<'_> {
     }
 }
 
-fn nothing_left(input: &mut impl Read) -> Result<(), Failed> {
-    match input.read(&mut [0]) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(mismatch("more came than was announced".to_owned())),
-        Err(error) => Err(mismatch(chain(&error))),
-    }
-}
+const SURPLUS: &str = "more came than was announced";
 
 fn unstored(error: object::Error) -> Failed {
     match &error {
@@ -337,7 +356,9 @@ fn unstored_package(error: package::Error) -> Failed {
 fn unrealised(error: &stead_store::realise::Error) -> Failed {
     use stead_store::{description, realise};
     match error {
-        realise::Error::Disk(disk) | realise::Error::Description(description::Error::Disk(disk)) if disk.is_full() => full(error),
+        realise::Error::Disk(disk) | realise::Error::Description(description::Error::Disk(disk)) if disk.is_full() => {
+            full(error)
+        }
         realise::Error::Identity { .. } | realise::Error::Flawed(_) => mismatch(chain(error)),
         _ => server(error),
     }
@@ -389,10 +410,18 @@ impl ReceiveError {
     fn of<E>(error: E, told: impl Fn(E) -> Failed, source: impl Fn(E) -> Result<io::Error, E>) -> Self {
         match source(error) {
             Err(error) => ReceiveError::Broken(told(error)),
-            Ok(error) => match frame::Error::from_io(error) {
-                Ok(error) => ReceiveError::Line(error),
-                Err(error) => ReceiveError::Broken(mismatch(error.to_string())),
-            },
+            Ok(error) => Self::source(error),
+        }
+    }
+
+    /// What it means that a stream cannot be read.
+    fn source(error: io::Error) -> Self {
+        match frame::Error::from_io(error) {
+            Ok(error @ (frame::Error::Closed | frame::Error::Dropped | frame::Error::Read(_))) => {
+                ReceiveError::Line(error)
+            }
+            Ok(error) => ReceiveError::Broken(mismatch(error.to_string())),
+            Err(error) => ReceiveError::Broken(mismatch(error.to_string())),
         }
     }
 }

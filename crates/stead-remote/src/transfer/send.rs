@@ -211,7 +211,8 @@ impl<'a> Sending<'a> {
             }
         };
         let chosen = |ranges: &Ranges| -> Result<Vec<Object>, SendError> {
-            let places = ranges.places(self.objects.len()).ok_or(SendError::Nonsense { what: "objects that are not there" })?;
+            let places =
+                ranges.places(self.objects.len()).ok_or(SendError::Nonsense { what: "objects that are not there" })?;
             Ok(places.into_iter().map(|place| self.objects[place as usize]).collect())
         };
         let (objects, patched) = (chosen(&asked)?, chosen(&chunked)?);
@@ -275,7 +276,11 @@ impl<'a> Sending<'a> {
             let mut stream = writer.stream();
             for (sha256, size) in &need.packages {
                 let name = || format!("package {sha256}");
-                let path = self.shipment.sources.package(*sha256).map_err(|source| SendError::Source { what: name(), source })?;
+                let path = self
+                    .shipment
+                    .sources
+                    .package(*sha256)
+                    .map_err(|source| SendError::Source { what: name(), source })?;
                 let mut file = File::open(path).map_err(|source| SendError::Source { what: name(), source })?;
                 pass(&mut file, *size, &mut stream, name)?;
                 advance(*size);
