@@ -21,6 +21,13 @@ fn missing<'a>(one: &'a Generation, other: &'a Generation) -> Vec<&'a UnitName> 
     one.units.keys().filter(|name| !other.units.contains_key(*name)).collect()
 }
 
+/// Units that `one` runs and `other` does not: gone, or no longer to be started.
+fn not_wanted<'a>(one: &'a Generation, other: &Generation) -> Vec<&'a UnitName> {
+    let runs = |generation: &Generation, name: &UnitName| generation.units.get(name).is_some_and(|unit| unit.start);
+    let is_gone = |name: &&UnitName| !other.units.contains_key(*name) || runs(one, name) && !runs(other, name);
+    one.units.keys().filter(is_gone).collect()
+}
+
 fn same_units(one: &Generation, other: &Generation) -> bool {
     one.units.len() == other.units.len() && different(one, other).next().is_none()
 }
@@ -260,8 +267,7 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
 
 /// Lets go of what the candidate replaced. Old instances are asked to stop and drain by themselves.
 pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    let gone = missing(pair.parent, pair.candidate);
-    server.request_stop(&gone)?;
+    server.request_stop(&not_wanted(pair.parent, pair.candidate))?;
     let kept: BTreeSet<&Name> = instances(pair.candidate).map(|instance| instance.app).collect();
     for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
         server.point_upstream(instance.app, None)?;
@@ -298,7 +304,7 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     }
     change_services(server, parent, candidate)?;
     lead_visitors(server, parent, candidate)?;
-    server.stop(&missing(candidate, parent))?;
+    server.stop(&not_wanted(candidate, parent))?;
     let kept: BTreeSet<&Name> = instances(parent).map(|instance| instance.app).collect();
     for instance in instances(candidate).filter(|instance| !kept.contains(instance.app)) {
         server.point_upstream(instance.app, None)?;

@@ -292,11 +292,11 @@ impl Server for Fake {
     }
 
     fn start(&mut self, units: &[&UnitName]) -> Result<()> {
-        self.effect("start", |fake| units.iter().try_for_each(|unit| fake.begin(unit)))
+        self.effect(&told("start", units), |fake| units.iter().try_for_each(|unit| fake.begin(unit)))
     }
 
     fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
-        self.effect("stop", |fake| {
+        self.effect(&told("stop", units), |fake| {
             units.iter().for_each(|unit| fake.end(unit));
             Ok(())
         })
@@ -307,7 +307,7 @@ impl Server for Fake {
     }
 
     fn restart(&mut self, units: &[&UnitName]) -> Result<()> {
-        self.effect("restart", |fake| {
+        self.effect(&told("restart", units), |fake| {
             units.iter().try_for_each(|unit| {
                 fake.end(unit);
                 fake.begin(unit)
@@ -342,7 +342,7 @@ impl Server for Fake {
     }
 
     fn reload_nginx(&mut self, unit: &UnitName, configuration: &Hash) -> Result<()> {
-        self.effect("reload_nginx", |fake| {
+        self.effect(&told("reload_nginx", &[unit]), |fake| {
             fake.read_configuration(unit)?;
             match fake.state.nginx[unit].0 == *configuration {
                 true => Ok(()),
@@ -369,6 +369,10 @@ impl Server for Fake {
     fn await_login(&mut self) -> Login {
         self.login
     }
+}
+
+fn told(effect: &str, units: &[&UnitName]) -> String {
+    units.iter().fold(effect.to_owned(), |text, unit| format!("{text} {unit}"))
 }
 
 fn digest(text: &str) -> Hash {

@@ -124,8 +124,10 @@ pub fn recover(
 mod tests {
     use super::*;
     use crate::fake::{Fake, Mishap, generation, pair};
+    use std::collections::BTreeSet;
     use stead_model::generation::Generation;
     use stead_model::server::Strategy;
+    use stead_plan::Step;
 
     /// Every kind of change that a deploy can be, as (parent, candidate).
     fn scenarios() -> Vec<(&'static str, Generation, Generation)> {
@@ -148,12 +150,20 @@ mod tests {
                 generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
                 generation("a1", Strategy::Beside, "n1", "c1", Some("s2")),
             ),
+            ("service no longer started", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), unstarted("s1")),
+            ("service started again", unstarted("s1"), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             (
                 "everything changed",
                 generation("a1", Strategy::Beside, "n1", "c1", Some("s1")),
                 generation("a2", Strategy::Beside, "n2", "c2", Some("s2")),
             ),
         ]
+    }
+
+    fn unstarted(service: &str) -> Generation {
+        let mut generation = generation("a1", Strategy::Beside, "n1", "c1", Some(service));
+        generation.units.get_mut("stead-queue.service").unwrap().start = false;
+        generation
     }
 
     fn server_running(parent: &Generation, candidate: &Generation) -> Fake {
@@ -281,9 +291,53 @@ mod tests {
         fake.log.clear();
         run(&mut fake, pair(&candidate, &candidate), Phase::Staged, Event::Begin).unwrap();
         for effect in ["start", "stop", "restart", "reload", "reload_nginx", "reload_systemd", "give_port"] {
-            let count = fake.log.iter().filter(|name| *name == effect).count();
-            assert!(count == 0 || effect == "stop", "{effect} happened {count} times");
+            let acts = |line: &&String| line.split(' ').next() == Some(effect) && line.contains(' ') || *line == effect;
+            let happened: Vec<&String> = fake.log.iter().filter(acts).filter(|line| *line != "stop").collect();
+            assert!(happened.is_empty(), "{happened:?}");
         }
         assert_eq!(fake.state, before);
+    }
+
+    /// Units by what was done to them, as the plan says it.
+    fn planned(parent: &Generation, candidate: &Generation) -> BTreeSet<String> {
+        let words = |step: Step| match step {
+            Step::AddUser { .. } | Step::ReloadSystemd => Vec::new(),
+            Step::StartSocket { unit, .. }
+            | Step::StartApp { unit, .. }
+            | Step::StartBeside { unit, .. }
+            | Step::Start { unit } => {
+                vec![format!("start {unit}")]
+            }
+            Step::Replace { unit, old, .. } => {
+                let stops = old.iter().map(|old| format!("stop {old}"));
+                stops.chain([format!("start {unit}")]).collect()
+            }
+            Step::Restart { unit } => vec![format!("restart {unit}")],
+            Step::Reload { unit } => vec![format!("reload {unit}")],
+            Step::StartNginx { unit, old } => {
+                let stops = old.iter().map(|old| format!("stop {old}"));
+                stops.chain([format!("start {unit}")]).collect()
+            }
+            Step::ReloadNginx { unit, .. } => vec![format!("reload_nginx {unit}")],
+            Step::StopSocket { unit, .. } | Step::Stop { unit, .. } => vec![format!("stop {unit}")],
+        };
+        stead_plan::steps(parent, candidate).into_iter().flat_map(words).collect()
+    }
+
+    #[test]
+    fn what_plan_shows_is_what_deploy_does() {
+        for (name, parent, candidate) in scenarios() {
+            let mut fake = server_running(&parent, &candidate);
+            fake.log.clear();
+            run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
+            let acts = ["start", "stop", "restart", "reload", "reload_nginx"];
+            let done: BTreeSet<String> = fake
+                .log
+                .iter()
+                .filter_map(|line| line.split_once(' ').filter(|(effect, _)| acts.contains(effect)))
+                .flat_map(|(effect, units)| units.split(' ').map(move |unit| format!("{effect} {unit}")))
+                .collect();
+            assert_eq!(done, planned(&parent, &candidate), "{name}");
+        }
     }
 }
