@@ -10,10 +10,11 @@ use std::path::Path;
 /// Lines that a file may have, its tests apart.
 const LONGEST: usize = 600;
 
-/// Checks every Rust file that git knows.
+/// Checks every Rust file that git knows or would take.
 pub(crate) fn check(metadata: &Metadata) -> Result {
     let root = &metadata.workspace_root;
-    let list = output(command("git").current_dir(root).args(["ls-files", "-z", "--", "*.rs"]))?;
+    let words = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.rs"];
+    let list = output(command("git").current_dir(root).args(words))?;
     let mut problems = Vec::new();
     for path in list.split('\0').filter(|path| !path.is_empty()) {
         // A file that is deleted, but not in a commit yet, has nothing to say.
