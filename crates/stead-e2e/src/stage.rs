@@ -1,0 +1,121 @@
+//! A lab, a project, and the program between them.
+
+use crate::http::{self, Answer};
+use crate::lab::{Lab, Machine};
+use crate::outcome::Outcome;
+use crate::project::{self, Small};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use xtask::load::{self, Config, Connections, Handle, Target};
+
+/// Commands that are about a server, and take `--lab`.
+const ON_A_SERVER: [&str; 10] =
+    ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "verify"];
+
+/// Everything that an end-to-end test needs. Removed when dropped.
+#[derive(Debug)]
+pub struct Stage {
+    /// The server.
+    pub lab: Lab,
+    /// The project's folder.
+    pub project: PathBuf,
+}
+
+impl Stage {
+    /// A lab, and an empty folder for a project.
+    pub fn new(machine: Machine) -> Self {
+        let lab = Lab::up(machine);
+        let project = lab.folder().join("project");
+        fs::create_dir_all(&project).expect("a folder can be made in target/e2e");
+        Self { lab, project }
+    }
+
+    /// A lab, and a copy of the real example.
+    pub fn with_two_sites(machine: Machine) -> Self {
+        let stage = Self::new(machine);
+        project::two_sites(&stage.project);
+        stage
+    }
+
+    /// A lab, and the small project.
+    pub fn with_small(small: &Small, machine: Machine) -> Self {
+        let stage = Self::new(machine);
+        small.write(&stage.project);
+        stage
+    }
+
+    /// The program with these words, about this project and lab, with `--json`. Not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.lab.program();
+        command.arg("--json").arg("--project").arg(&self.project);
+        let (first, rest) = words.split_first().expect("a command has a word");
+        command.arg(first);
+        if ON_A_SERVER.contains(first) {
+            command.args(["--lab", self.lab.name()]);
+        }
+        command.args(rest);
+        command
+    }
+
+    /// Runs [`Stage::command`] to its end.
+    #[track_caller]
+    pub fn stead(&self, words: &[&str]) -> Outcome {
+        let output = self.command(words).output().expect("the program under test can be run");
+        Outcome::new(format!("stead {}", words.join(" ")), &output)
+    }
+
+    /// The same without `--json`: what a person sees.
+    #[track_caller]
+    pub fn stead_in_words(&self, words: &[&str]) -> Outcome {
+        let mut plain = self.lab.program();
+        plain.args(self.command(words).get_args().skip(1));
+        let output = plain.output().expect("the program under test can be run");
+        Outcome::new(format!("stead {}", words.join(" ")), &output)
+    }
+
+    /// What a visitor of port 80 gets; panics when that is no answer at all.
+    #[track_caller]
+    pub fn get(&self, host: &str, path: &str) -> Answer {
+        self.get_with(host, path, &[])
+    }
+
+    /// [`Stage::get`] with further headers.
+    #[track_caller]
+    pub fn get_with(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        http::get(self.lab.port(80), host, path, headers)
+            .unwrap_or_else(|error| panic!("http://{host}{path} does not answer: {error}"))
+    }
+
+    /// Visitors who ask these `(host, path)` in turn, 100 times a second, over kept and fresh
+    /// connections, and keep these WebSockets open. Runs already steadily when this returns.
+    #[track_caller]
+    pub fn visitors(&self, pages: &[(&str, &str)], web_sockets: &[(&str, &str)]) -> Handle {
+        let target = |&(host, path): &(&str, &str)| Target {
+            address: self.lab.port(80),
+            host: host.to_owned(),
+            path: path.to_owned(),
+        };
+        let handle = load::start(Config {
+            targets: pages.iter().map(target).collect(),
+            rate: 100,
+            connections: Connections::Both,
+            web_sockets: web_sockets.iter().map(target).collect(),
+            limit: Duration::from_secs(300),
+        })
+        .expect("the lab may be loaded");
+        let is_steady = handle.wait_until_steady(Duration::from_secs(20));
+        assert!(is_steady, "the sites do not answer their visitors: {:#?}", handle.report());
+        handle
+    }
+}
+
+/// Panics with the failures unless every request was answered and no WebSocket was closed.
+#[track_caller]
+pub fn nobody_noticed(visitors: Handle) -> load::Report {
+    let report = visitors.stop();
+    assert!(report.requests > 0, "nobody asked anything");
+    assert!(report.lost == 0 && report.web_sockets_closed == 0, "visitors noticed: {report:#?}");
+    report
+}
