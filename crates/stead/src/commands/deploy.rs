@@ -10,6 +10,7 @@ use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::{Output, bytes};
 use crate::packages::{self, Packages};
+use crate::place;
 use crate::project::{self, Bytes, Loaded, Ready};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use stead_model::lock::LockedPackage;
 use stead_model::name::Name;
 use stead_model::server::Server;
 use stead_model::tree::Object;
-use stead_remote::message::{Ended, Event, Outcome, PlannedFrom, Reply, Request, Settings};
+use stead_remote::message::{self, Ended, Event, Outcome, PlannedFrom, Reply, Request, Settings};
 use stead_remote::transfer::{self, Shipment, Sources};
 
 /// What a deploy took, as the bench reads it.
@@ -141,9 +142,17 @@ fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mu
     let base = connected.hello.active.and_then(|id| connect::cache().recall(&id));
     let shelf = Shelf { bytes: &ready.bytes, project, output: Some(&*output) };
     let shipment = Shipment { generation, trees: &ready.planned.trees, base: base.as_ref(), sources: &shelf };
-    let sent = transfer::send(connected.session.line(), shipment, &mut |progress| {
+    let mut progress = |progress: transfer::Progress| {
         output.detail(&format!("{} of {}", bytes(progress.done), bytes(progress.total)));
-    });
+    };
+    let mut sent = transfer::send(connected.session.line(), shipment, &mut progress);
+    // What the server should still have of its active generation is altered: everything is compared and sent anew.
+    if let Err(transfer::SendError::Failed(failed)) = &sent
+        && failed.kind == message::Failure::Damaged
+        && base.is_some()
+    {
+        sent = transfer::send(connected.session.line(), Shipment { base: None, ..shipment }, &mut progress);
+    }
     if let Err(error) = sent {
         return Err(match error {
             transfer::SendError::Failed(failed) => connect::refused(&failed, connected.runs()),
@@ -156,8 +165,8 @@ fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mu
             output.detail(&format!("{what}: {} of {}", bytes(done), bytes(total)));
         }
         Ok(())
-    })?;
-    match reply {
+    });
+    match reply.map_err(|failure| place::added(failure, project))? {
         Reply::Staged { .. } => Ok(()),
         _ => Err(Failure::before("the agent answered something else").runs(connected.runs())),
     }
