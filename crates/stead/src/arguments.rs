@@ -7,19 +7,32 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// One declaration becomes a whole running server, and can be taken back.
+///
+/// A project is a folder with `stead.ncl`. Its inputs are pinned in `stead.lock`; a deploy makes all of it live or
+/// none of it, and the server goes back by itself when what was started does not work.
 #[derive(Debug, Parser)]
-#[command(name = "stead", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "stead", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 A day with Stead:
-  stead init            make a project: stead.ncl
-  stead up              update + check + deploy, in one go
-  stead plan            what would a deploy change?
-  stead rollback        go back to what ran before
-  stead lab up try      a disposable server on this machine, to rehearse: stead up --lab try
+  stead init                    make a project: stead.ncl
+  stead lab up try              a disposable server on this machine (as root)
+  stead up --lab try            rehearse there: update + check + deploy
+  stead plan                    what would a deploy change on the real server?
+  stead up                      do it
+  stead status                  what runs, and how
+  stead rollback                go back to what ran before
 
-Exit codes: 0 done or nothing to do · 1 the project or request is wrong · 2 wrong usage
-  3 failed before the switch, the server is untouched · 4 failed after it, went back, verified
-  5 could not go back, or cannot tell: needs a person · 6 busy, or the plan is stale")]
+Exit codes:
+  0  done, or nothing to do              4  failed after the switch, went back, and verified it
+  1  the project or request is wrong     5  could not go back, or cannot tell: needs a person
+  2  wrong usage                         6  another deploy is under way, or the plan is stale
+  3  failed before the switch: what ran still runs
+
+Environment:
+  STEAD_CACHE           what can be made again: packages, indexes, builds (~/.cache/stead)
+  STEAD_STATE           labs (~/.local/share/stead)
+  STEAD_DEBIAN_MIRROR   the Debian mirror, where a project names none (else apt's sources)
+  NO_COLOR              no colours")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -27,20 +40,25 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// Where the options are listed that every command understands.
+const EVERYWHERE: &str = "Options of every command";
+
 /// What every command understands.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The project's folder
+    /// The project's folder; without it, the current one
     #[arg(long, short = 'C', global = true, value_name = "FOLDER", default_value = ".", hide_default_value = true)]
+    #[arg(help_heading = EVERYWHERE)]
     pub(crate) project: PathBuf,
     /// Print one JSON document on standard output instead of words
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Say nothing but results and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
-    /// When to colour
+    /// When to colour: auto (on a terminal), always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    #[arg(hide_possible_values = true, help_heading = EVERYWHERE)]
     pub(crate) color: When,
 }
 
@@ -60,7 +78,7 @@ pub(crate) enum When {
 pub(crate) struct Target {
     /// The server, as named in stead.ncl; not needed when the project has one
     pub(crate) server: Option<String>,
-    /// Do it on this lab instead of the real server
+    /// Use this lab in place of the server
     #[arg(long, value_name = "NAME")]
     pub(crate) lab: Option<String>,
     /// Where the server is, instead of what the project says: [user@]host[:port]
@@ -72,46 +90,104 @@ pub(crate) struct Target {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a new project in a folder
+    ///
+    /// Writes a small `stead.ncl` and a first page. Overwrites nothing.
+    #[command(after_help = "\
+Examples:
+  stead init                    in the current folder
+  stead init my-server          in a new one
+  stead lab up try && stead up --lab try
+                                then: the page, on a server of this machine")]
     Init {
         /// The folder; it may exist, if it holds no stead.ncl
         #[arg(default_value = ".")]
         folder: PathBuf,
     },
-    /// Resolve inputs and write stead.lock; the only command that moves a pin
+    /// Pin the inputs: write stead.lock; nothing else moves a pin
+    ///
+    /// Hashes `path:` folders, reads the signed indexes of `debian:` archives, and works out the exact packages of every
+    /// runtime. Prints what moved. When anything cannot be resolved, nothing moves. `stead up`
+    /// begins with it.
+    #[command(after_help = "\
+Examples:
+  stead update                  everything: newer packages, changed folders
+  stead update portfolio        the folder `portfolio` alone; packages stay as they are")]
     Update {
         /// Only these inputs; without any, all
         inputs: Vec<String>,
     },
     /// Prove what can be proved without the server
+    ///
+    /// Evaluates the project, compares the lock with what is declared and with the folders, builds the apps, and plans
+    /// every server.
+    #[command(after_help = "\
+Examples:
+  stead check                   every server of the project
+  stead check billtracker       this one")]
     Check {
         /// The server; without one, all
         server: Option<String>,
     },
-    /// Show what a deploy would change, and what it costs
+    /// Show what a deploy would change, and what pauses it would cause
+    ///
+    /// Compares the declaration with what the server runs now. Changes nothing that runs.
+    #[command(after_help = "\
+Examples:
+  stead plan
+  stead plan --json             the steps, for programs
+  stead plan --lab try          against a lab")]
     Plan {
         #[command(flatten)]
         target: Target,
     },
     /// Make the declaration live, prove it, confirm it; or go back
+    ///
+    /// Sends what the server lacks and tests that it fits, before anything is switched. New instances start beside the
+    /// old ones and are probed; then visitors are let over. Everything has to stay up for a moment, and a fresh SSH
+    /// login has to work; only then the next boot comes up in it. Whatever fails, the server goes back to what ran
+    /// before, also when this command is killed or the line breaks.
+    #[command(after_help = "\
+Examples:
+  stead deploy                  what stead.lock pins; `stead up` updates first
+  stead deploy --soak 60        what was started has to stay up for a minute
+  stead deploy --attach         the line broke: how does it go on, or how did it end?
+  stead deploy --lab try        on a lab")]
     Deploy {
         #[command(flatten)]
         target: Target,
-        /// Find a running or ended activation again, and tell how it ends
+        /// Find the running or the last activation again, and tell how it ends
         #[arg(long)]
         attach: bool,
         #[command(flatten)]
         trial: Trial,
     },
-    /// update + check + deploy
+    /// update + check + deploy, in one go
+    ///
+    /// What one uses while working: takes the folders as they are and the newest packages, writes stead.lock, and
+    /// deploys. Run again, it says that nothing changed, unless the archive has newer packages by then.
+    #[command(after_help = "\
+Examples:
+  stead up
+  stead up --lab try            rehearse on a lab; the real server is not asked
+  stead up --host root@192.0.2.7:2222
+                                the same declaration, on another machine")]
     Up {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         trial: Trial,
     },
-    /// Go back to the generation before, or to any that is kept
+    /// Go back to what ran before, or to any generation that is kept
+    ///
+    /// Code and configuration go back, with the same proofs as in a deploy; the data of the apps stays as it is. A
+    /// second rollback takes the first one back. The project's files are not touched: the next deploy makes live what
+    /// they say.
+    #[command(after_help = "\
+Examples:
+  stead rollback                to what ran before
+  stead rollback --to 3f2a91c0  to this one; `stead history` lists them")]
     Rollback {
-        /// The generation, or the first digits of it; without one, what ran before
+        /// The generation, by its first digits, at least four; without it, what ran before
         #[arg(long, value_name = "GENERATION")]
         to: Option<String>,
         #[command(flatten)]
@@ -120,34 +196,55 @@ pub(crate) enum Command {
         trial: Trial,
     },
     /// What runs on the server, and how
+    ///
+    /// Ends with 1 when a unit is not as it should be, so that a monitor can ask.
+    #[command(after_help = "\
+Examples:
+  stead status
+  stead status --json --quiet   for a monitor")]
     Status {
         #[command(flatten)]
         target: Target,
     },
     /// What was deployed when, by whom, and how it ended
+    #[command(after_help = "\
+The newest comes first; `*` marks what runs now. Generations that are kept can be gone back to:
+  stead rollback --to 3f2a91c0")]
     History {
         #[command(flatten)]
         target: Target,
         /// How many at most
-        #[arg(long, short = 'n', default_value_t = 20)]
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
         lines: u32,
     },
     /// The journal of an app, a service or everything
+    #[command(after_help = "\
+Examples:
+  stead logs                    everything of Stead's, the last 50 lines
+  stead logs --of bill-tracker --follow
+                                an app, all its instances, and what comes
+  stead logs --of nginx -n 500")]
     Logs {
         #[command(flatten)]
         target: Target,
-        /// The app, service or unit
+        /// The app, service or unit; without one, everything of Stead's
         #[arg(long, value_name = "NAME")]
         of: Option<String>,
         /// How many past lines
-        #[arg(long, short = 'n', default_value_t = 50)]
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
         lines: u32,
-        /// Go on with what comes
+        /// Go on with what comes, until interrupted
         #[arg(long, short)]
         follow: bool,
     },
-    /// Run a command inside an app's own file system, environment and user
-    #[command(after_help = "stead exec --app bill-tracker -- bin/bill_tracker version")]
+    /// Run a command beside an app, as the app: its file system, environment and user
+    ///
+    /// Without --app it runs on the server itself, as root. No shell is in between and standard input is empty; the
+    /// command's own exit code is passed on.
+    #[command(after_help = "\
+Examples:
+  stead exec --app bill-tracker -- bin/bill_tracker version
+  stead exec -- systemctl list-timers 'stead-*'")]
     Exec {
         #[command(flatten)]
         target: Target,
@@ -159,25 +256,47 @@ pub(crate) enum Command {
         command: Vec<String>,
     },
     /// Remove from the server what no kept generation needs
+    ///
+    /// Kept are what runs, what the next boot comes up in, and the last generations that were confirmed. The data of the
+    /// apps is never touched.
+    #[command(after_help = "\
+Examples:
+  stead gc --dry-run            how much would it be?
+  stead gc --keep 2             what runs, and the last two")]
     Gc {
         #[command(flatten)]
         target: Target,
         /// Only tell what would be removed
         #[arg(long)]
         dry_run: bool,
-        /// How many of the last generations stay, besides the confirmed, active and pinned ones
-        #[arg(long, default_value_t = 5)]
+        /// How many of the last generations stay
+        #[arg(long, value_name = "COUNT", default_value_t = 5)]
         keep: u32,
     },
-    /// Compare everything on the server with its hash
+    /// Compare every file of Stead's on the server with its hash
+    ///
+    /// Names what is altered, missing or too many, and ends with 1 when there is anything. Changes nothing.
     Verify {
         #[command(flatten)]
         target: Target,
     },
     /// Disposable servers on this machine, real systemd and real SSH
+    ///
+    /// A lab is a Debian in a container with its own address, limited to the cores and memory of a small server. It is
+    /// there to rehearse on: every command that speaks to a server takes `--lab NAME`. Needs root.
     #[command(subcommand)]
+    #[command(after_help = "\
+Examples:
+  stead lab up try --forward 8080:80
+  stead up --lab try            the page of `stead init` is at http://site.localhost:8080
+  stead lab ssh try             look around
+  stead lab down try            gone, with all that was on it")]
     Lab(Lab),
     /// Completions for a shell, on standard output
+    #[command(after_help = "\
+Examples:
+  stead completions bash > ~/.local/share/bash-completion/completions/stead
+  stead completions fish > ~/.config/fish/completions/stead.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -199,10 +318,10 @@ pub(crate) enum Command {
 /// How a trial is run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Trial {
-    /// Seconds that the server waits for the confirming login before it goes back
+    /// Seconds that the server waits for the fresh login before it goes back
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) confirm_deadline: u32,
-    /// Seconds for which everything that was started has to stay up
+    /// Seconds for which everything has to stay up before it is confirmed; without it, 2 when something was started
     #[arg(long, value_name = "SECONDS")]
     pub(crate) soak: Option<f64>,
     /// Never log in to confirm: the server goes back by itself (to see that it does)
@@ -214,34 +333,43 @@ pub(crate) struct Trial {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
     /// Make and boot a server
+    ///
+    /// The first one of each Debian release takes longer: its base system is made, and kept for the next.
+    #[command(after_help = "\
+Examples:
+  stead lab up try
+  stead lab up try --release trixie --memory 2048 --forward 8080:80")]
     Up {
         /// What it is called
         name: String,
-        /// Its Debian release
-        #[arg(long, default_value = "bookworm")]
+        /// Its Debian release: bookworm or trixie
+        #[arg(long, value_name = "NAME", default_value = "bookworm")]
         release: String,
         /// Cores
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
         cpus: u32,
         /// Memory in MiB
-        #[arg(long, default_value_t = 1024)]
+        #[arg(long, value_name = "MIB", default_value_t = 1024)]
         memory: u32,
-        /// Pass a port of this machine on to one of the lab's: 8080:80
+        /// Pass a port of this machine on to one of the lab's, such as 8080:80; may be given several times
         #[arg(long, value_name = "HERE:THERE")]
         forward: Vec<String>,
     },
-    /// Stop and remove a server
+    /// Stop and remove a server, with all that is on it
     Down {
         /// Which one
         name: String,
     },
     /// The labs of this machine
     List,
-    /// Run a command on a lab
+    /// Run a command on a lab, over SSH
+    #[command(after_help = "\
+Examples:
+  stead lab exec try -- systemctl --failed")]
     Exec {
         /// Which one
         name: String,
-        /// The command
+        /// The command, after `--`
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
