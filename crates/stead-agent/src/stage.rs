@@ -72,7 +72,7 @@ pub enum Error {
         pid: u32,
     },
     /// nginx refuses the configuration.
-    #[error("nginx refuses the configuration: {0}")]
+    #[error("{0}")]
     Nginx(String),
 }
 
@@ -219,8 +219,11 @@ fn test_nginx(generation: &Generation, from: Option<&Generation>) -> Result<(), 
     if known.is_some_and(|known| known.configuration == part.configuration && known.runtime == part.runtime) {
         return Ok(());
     }
-    nginx::test(&generation.id(), &part.runtime, &part.binds).map_err(|error| match error {
-        stead_host::run::RunError::Failed { output, .. } => Error::Nginx(output),
-        other => Error::Nginx(other.to_string()),
+    let id = generation.id();
+    nginx::test(&id, &part.runtime, &part.binds).map_err(|error| match error {
+        stead_host::run::RunError::Failed { output, .. } => {
+            Error::Nginx(nginx::complaint(&output, &Path::new(layout::GENERATIONS).join(id.to_string())))
+        }
+        other => Error::Nginx(format!("nginx cannot be asked about the configuration: {other}")),
     })
 }

@@ -38,6 +38,28 @@ pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), R
     run("systemd-run", &arguments).map(drop)
 }
 
+/// What nginx says against a configuration, with the line that it means and the site that the line is of.
+///
+/// `folder` is the generation's; what is not nginx's complaint about a file there stays as it is.
+pub fn complaint(output: &str, folder: &Path) -> String {
+    let parts = output.lines().find_map(|line| {
+        let (_, words) = line.split_once("[emerg] ")?;
+        let words = words.split_once(": ").map_or(words, |(_, words)| words);
+        let (words, place) = words.rsplit_once(" in ")?;
+        let (file, number) = place.rsplit_once(':')?;
+        Some((words, Path::new(file).strip_prefix(folder).ok()?, number.parse::<usize>().ok()?))
+    });
+    let Some((words, file, number)) = parts else { return format!("nginx refuses the configuration: {output}") };
+    let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let site = text.lines().find_map(|line| line.trim().strip_prefix("server_name ")?.split([' ', ';']).next());
+    let of = match site.filter(|_| file.starts_with("nginx/sites")) {
+        Some(site) => format!("the configuration of the site `{site}`"),
+        None => "the configuration".to_owned(),
+    };
+    let line = text.lines().nth(number.saturating_sub(1)).unwrap_or_default().trim();
+    format!("nginx refuses {of}: {words}\n{}:{number}: {line}", file.display())
+}
+
 /// What nginx says that it serves: the hash of its configuration and the epoch of its last reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
@@ -58,4 +80,33 @@ pub fn served() -> Option<Served> {
 /// The file that marks a reload, read by nginx with the upstreams.
 pub fn epoch_file(epoch: &str) -> String {
     format!("map $hostname $stead_epoch {{ default \"{epoch}\"; }}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_names_the_site_and_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("nginx/sites")).unwrap();
+        let file = folder.path().join("nginx/sites/a.example.conf");
+        std::fs::write(&file, "server {\n    server_name a.example *.b;\n    foo bar;\n}\n").unwrap();
+        let said = format!(
+            "2026/11/23 06:06:54 [emerg] 179#179: unknown directive \"foo\" in {}:3\n\
+             nginx: configuration file /x/nginx.conf test failed",
+            file.display()
+        );
+        assert_eq!(
+            complaint(&said, folder.path()),
+            "nginx refuses the configuration of the site `a.example`: unknown directive \"foo\"\n\
+             nginx/sites/a.example.conf:3: foo bar;"
+        );
+    }
+
+    #[test]
+    fn words_about_no_file_stay_as_they_are() {
+        let said = "nginx: [emerg] host not found in upstream \"nowhere\"";
+        assert_eq!(complaint(said, Path::new("/x")), format!("nginx refuses the configuration: {said}"));
+    }
 }
