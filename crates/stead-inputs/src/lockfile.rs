@@ -260,13 +260,13 @@ pub enum Error {
         reason: String,
     },
     /// git left both sides of a merge in it.
-    #[error("`{}` has the marks of an unfinished merge: take either side, then run `stead update`", path.display())]
+    #[error("`{}` has the marks of an unfinished merge", path.display())]
     Conflict {
         /// The file.
         path: PathBuf,
     },
     /// A newer program wrote it.
-    #[error("`{}` is of format {found}, and this program knows none above {FORMAT}: use a newer `stead`", path.display())]
+    #[error("`{}` is of format {found}, and this program knows none above {FORMAT}", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -294,7 +294,7 @@ pub enum Error {
         reason: String,
     },
     /// Two places of it cannot both be true: somebody changed it by hand.
-    #[error("`{}`, at `{place}`: {reason}; the lock was changed by hand: restore it, or run `stead update`", path.display())]
+    #[error("`{}`, at `{place}`: {reason}; the lock was changed by hand", path.display())]
     Contradiction {
         /// The file.
         path: PathBuf,

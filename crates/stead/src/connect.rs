@@ -90,7 +90,9 @@ pub(crate) fn begin(server: &Server, target: &Target) -> Result<Connecting, Fail
 }
 
 fn failed(error: &OpenError, destination: &Destination) -> Failure {
-    let failure = Failure::before(format!("{}: {}", destination.host(), chain(error)));
+    let words = chain(error);
+    let names_the_host = words.contains(destination.host());
+    let failure = Failure::before(if names_the_host { words } else { format!("{}: {words}", destination.host()) });
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -131,7 +133,14 @@ pub(crate) fn refused(failed: &Failed, runs: Runs) -> Failure {
         message::Failure::Unknown | message::Failure::Refused => Exit::Request,
         _ => Exit::BeforeSwitch,
     };
-    Failure { exit, what: failed.what.clone(), runs, hint: failed.hint.clone() }
+    let hint = failed.hint.clone().or(match failed.kind {
+        message::Failure::Unfit => {
+            Some("mend the declaration, or what is said of the server, and deploy again".to_owned())
+        }
+        message::Failure::Damaged => Some("`stead verify` names what is altered".to_owned()),
+        _ => None,
+    });
+    Failure { exit, what: failed.what.clone(), runs, hint }
 }
 
 impl Connected {

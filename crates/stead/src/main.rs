@@ -10,9 +10,10 @@ mod environment;
 mod failure;
 mod output;
 mod packages;
+mod place;
 mod project;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Global, When};
 use clap::Parser;
 use failure::{Exit, Failure};
 use output::Output;
@@ -21,10 +22,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
-        }
+        Err(error) => return usage(&error),
     };
     let mut output = Output::new(&arguments.global);
     match run(&arguments, &mut output) {
@@ -38,6 +36,36 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Help and versions as they are; wrong usage in the form of every other failure.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
+    }
+    let text = error.render().to_string();
+    // What clap says about the mistake itself ends at the first empty line; tips and usage follow.
+    let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let suggestion = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(|kind| match error.get(kind)? {
+            ContextValue::String(word) => Some(word.clone()),
+            ContextValue::Strings(words) => words.first().cloned(),
+            _ => None,
+        });
+    let hint = match (suggestion, text.lines().find_map(|line| line.strip_prefix("Usage: "))) {
+        (Some(word), _) => format!("did you mean `{word}`? `--help` tells more"),
+        (None, Some(usage)) => format!("write it as `{usage}`; `--help` tells more"),
+        (None, None) => "`--help` tells more".to_owned(),
+    };
+    let failure = Failure { exit: Exit::Usage, ..Failure::request(what).hint(hint) };
+    let json = std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    let mut output = Output::new(&Global { project: ".".into(), json, quiet: false, color: When::Auto });
+    output.error(&failure.words());
+    output.json(&commands::failed(&failure));
+    ExitCode::from(failure.exit as u8)
 }
 
 fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> {

@@ -19,7 +19,7 @@ use stead_inputs::url::InputUrl;
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::lock::{Lock, RuntimeKey};
-use stead_model::name::Name;
+use stead_model::name::{Name, PackageName};
 use stead_model::server::{App, Server};
 use stead_model::tree::{Entry, Object, Tree};
 use stead_plan::{Inputs, Planned};
@@ -94,7 +94,7 @@ pub(crate) fn load(root: &Path, output: &Output) -> Result<Loaded, Failure> {
             let found = folder.canonicalize().map_err(|error| {
                 Failure::request(format!(
                     "the input `{name}` is declared as `{url}`, but {} cannot be read: {error}",
-                    folder.display()
+                    folder.components().collect::<PathBuf>().display()
                 ))
                 .hint("mend `inputs` in stead.ncl, or put the folder there")
             })?;
@@ -103,14 +103,36 @@ pub(crate) fn load(root: &Path, output: &Output) -> Result<Loaded, Failure> {
         declared.insert(name.clone(), Declared { url, mirror: input.mirror.clone(), snapshot: input.snapshot.clone() });
     }
     let servers = Project::servers(&project, &sources).map_err(failed)?;
-    let lock = stead_inputs::lockfile::read(&project.root.join(LOCK)).map_err(|error| {
-        Failure::request(chain(&error)).hint("restore stead.lock from version control, or run `stead update`")
-    })?;
+    let lock = stead_inputs::lockfile::read(&project.root.join(LOCK))
+        .map_err(|error| Failure::request(chain(&error)).hint(unreadable_lock(&error)))?;
     let mut runtimes: BTreeSet<RuntimeKey> = BTreeSet::new();
     for server in servers.values() {
         runtimes.extend(stead_plan::runtime_keys(server));
     }
     Ok(Loaded { root: project.root, declared, servers, lock, runtimes })
+}
+
+/// A name that is not among those that the project has.
+pub(crate) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let known: Vec<&str> = known.collect();
+    let closest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+    let failure = Failure::request(format!("the project has no {kind} `{name}`, only: {}", known.join(", ")));
+    match closest.filter(|known| strsim::jaro(known, name) > 0.7) {
+        Some(known) => failure.hint(format!("did you mean `{known}`?")),
+        None => failure.hint("use one of these, or declare it in stead.ncl"),
+    }
+}
+
+/// What to do about a lock that cannot be read. `update` reads it too: what is pinned stays pinned.
+fn unreadable_lock(error: &stead_inputs::lockfile::Error) -> &'static str {
+    use stead_inputs::lockfile::Error;
+    match error {
+        Error::Newer { .. } => "use a newer `stead`, or the lock that version control has for this one",
+        Error::Conflict { .. } => "take either side, then run `stead update`",
+        _ => {
+            "restore stead.lock from version control; or remove it and run `stead update`, which pins what is newest now"
+        }
+    }
 }
 
 impl Loaded {
@@ -123,22 +145,40 @@ impl Loaded {
     pub(crate) fn server(&self, name: Option<&str>) -> Result<&Server, Failure> {
         let names = || self.servers.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
         match name {
-            Some(name) => self.servers.get(name).ok_or_else(|| {
-                let closest = self
-                    .servers
-                    .keys()
-                    .map(Name::as_str)
-                    .max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
-                let failure = Failure::request(format!("the project has no server `{name}`, only: {}", names()));
-                match closest.filter(|known| strsim::jaro(known, name) > 0.7) {
-                    Some(known) => failure.hint(format!("did you mean `{known}`?")),
-                    None => failure,
-                }
-            }),
+            Some(name) => {
+                self.servers.get(name).ok_or_else(|| unknown("server", name, self.servers.keys().map(Name::as_str)))
+            }
             None if self.servers.len() == 1 => Ok(self.servers.values().next().expect("there is exactly one")),
             None => Err(Failure::request(format!("the project has several servers: {}", names()))
                 .hint("say which one is meant")),
         }
+    }
+
+    /// The options whose packages make up this runtime, as the operator spells them.
+    pub(crate) fn options(&self, key: &RuntimeKey) -> Vec<String> {
+        let of_server = |server: &Server| -> Vec<String> {
+            let mut options = Vec::new();
+            let mut add = |option: String, packages: &mut dyn Iterator<Item = &PackageName>| {
+                let packages: BTreeSet<&PackageName> = packages.collect();
+                if !packages.is_empty() && packages == key.packages.iter().collect() {
+                    options.push(option);
+                }
+            };
+            add("services.nginx.packages".to_owned(), &mut server.nginx.packages.iter());
+            for (name, runtime) in &server.runtimes {
+                add(format!("runtimes.{name}.packages"), &mut runtime.packages.iter());
+            }
+            for (name, app) in &server.apps {
+                add(format!("apps.{name}.packages"), &mut app.packages.iter());
+                if let Some(build) = &app.build {
+                    let packages = build.all_packages();
+                    add(format!("apps.{name}.build.packages"), &mut packages.iter());
+                }
+            }
+            options
+        };
+        let options: BTreeSet<String> = self.servers.values().flat_map(of_server).collect();
+        options.into_iter().collect()
     }
 
     /// Where the index of a folder's hashes is kept.

@@ -64,7 +64,7 @@ fn a_lock_that_pins_nothing_is_short() {
 
 #[test]
 fn other_formats_are_refused_with_words() {
-    assert!(refused(r#"{"format": 7, "inputs": {}, "runtimes": {}}"#).contains("use a newer `stead`"));
+    assert!(refused(r#"{"format": 7, "inputs": {}, "runtimes": {}}"#).contains("is of format 7"));
     assert!(refused(r#"{"format": "1"}"#).contains("no lock of Stead"));
     assert!(refused("{}").contains("missing"));
     assert!(refused("[]").contains("no lock of Stead"));

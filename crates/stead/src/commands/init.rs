@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output::Output;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 const PROJECT: &str = r#"{
   description = "My server",
@@ -36,8 +36,9 @@ const PAGE: &str = "<!doctype html>\n<title>It works</title>\n<h1>It works</h1>\
 pub(crate) fn init(folder: &Path, output: &Output) -> Result<(), Failure> {
     let file = folder.join("stead.ncl");
     if file.exists() {
+        let name: PathBuf = file.components().filter(|part| *part != Component::CurDir).collect();
         return Err(
-            Failure::request(format!("{} is there already", file.display())).hint("choose another folder, or edit it")
+            Failure::request(format!("{} is there already", name.display())).hint("choose another folder, or edit it")
         );
     }
     let write = || -> std::io::Result<()> {

@@ -29,10 +29,12 @@ pub(crate) fn update(global: &Global, inputs: &[String], output: &mut Output) ->
 
 fn named(project: &Loaded, inputs: &[String]) -> Result<Option<Vec<Name>>, Failure> {
     let known = |text: &String| {
-        project.declared.keys().find(|name| name.as_str() == text).cloned().ok_or_else(|| {
-            let names: Vec<&str> = project.declared.keys().map(Name::as_str).collect();
-            Failure::request(format!("the project has no input `{text}`, only: {}", names.join(", ")))
-        })
+        project
+            .declared
+            .keys()
+            .find(|name| name.as_str() == text)
+            .cloned()
+            .ok_or_else(|| project::unknown("input", text, project.declared.keys().map(Name::as_str)))
     };
     match inputs {
         [] => Ok(None),
@@ -61,11 +63,31 @@ pub(crate) fn resolve(project: &Loaded, only: Option<&[Name]>, output: &mut Outp
         Event::Indexes(name) => output.detail(&format!("reading the indexes of {name}")),
         Event::Runtime(key) => output.detail(&format!("resolving {key}")),
     })
-    .map_err(|error| Failure::request(chain(&error)).hint("nothing was moved; mend it and run `stead update` again"))?;
+    .map_err(|error| failed(&error, project))?;
     let moved = moved::between(project.lock.as_ref().unwrap_or(&Lock::empty()), &lock);
     match lockfile::write(&project.lock_file(), &lock) {
         Ok(Written::Changed | Written::Unchanged) => Ok(moved),
         Err(error) => Err(Failure::request(chain(&error))),
+    }
+}
+
+/// A mirror that is down, or lies, is not the project's fault; what the project asks for is.
+fn failed(error: &update::Error, project: &Loaded) -> Failure {
+    match error {
+        update::Error::Indexes { source, .. }
+            if matches!(source.downcast_ref(), Some(stead_inputs::debian::Error::Archive(_))) =>
+        {
+            Failure::before(chain(error))
+                .hint("nothing was moved; look at the mirror and the release's name, and run `stead update` again")
+        }
+        update::Error::Resolve { key, .. } => {
+            let options = project.options(key);
+            let from =
+                if options.is_empty() { String::new() } else { format!("\nasked for by {}", options.join(", ")) };
+            Failure::request(format!("{}{from}", chain(error)))
+                .hint("nothing was moved; mend the packages and run `stead update` again")
+        }
+        error => Failure::request(chain(error)).hint("nothing was moved; mend it and run `stead update` again"),
     }
 }
 
