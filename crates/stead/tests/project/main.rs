@@ -1,0 +1,10 @@
+//! Bad input that needs no server: the real program, run as an operator runs it, on projects with one mistake.
+//!
+//! Promises of each: one error that says what and where, three closing lines, the right exit code, and
+//! that nothing is written into the project. The words are snapshots, because people read them.
+
+mod declaration;
+mod lock;
+mod mirror;
+mod operator;
+mod words;
