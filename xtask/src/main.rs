@@ -1,8 +1,9 @@
-//! The house's tasks: `cargo xtask demo`, `test`, `gate`, `setup`. What CI runs is what people run.
+//! The house's tasks: `cargo xtask demo`, `test`, `gate`, `bench`, `setup`. What CI runs is what people run.
 //!
 //! Promises to say what it installs, to ask nothing, and to stay quiet where all is well.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks")]
 
+mod bench;
 mod demo;
 mod gate;
 mod run;
@@ -19,6 +20,7 @@ usage: cargo xtask TASK
   demo    build stead, boot a lab server, deploy examples/two-sites, and say what to look at
   test    run all tests, the end-to-end ones in labs included (or those that nextest's filters choose)
   gate    format, files, layers, licences, lints and documentation (or those checks that are named)
+  bench   measure deploys in a lab, beside the peers (or those scenarios that are named; --runs=N)
   setup   install what the tasks need from the distribution, and say what
 ";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test", ref filters @ ..] => suite::run(filters),
         ["gate", ref checks @ ..] => gate::run(checks),
+        ["bench", ref words @ ..] => bench::run(words),
         ["setup"] => setup::run(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
