@@ -318,11 +318,10 @@ pub fn usage() -> message::Usage {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the command's name in brackets, which may hold anything: utime, stime, and those of ended children.
-    let fields: Vec<u64> = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().filter_map(|field| field.parse().ok()).collect())
-        .unwrap_or_default();
-    let ticks: u64 = fields.get(10..14).map(|times| times.iter().sum()).unwrap_or(0);
+    // After the command's name in brackets, which may hold anything, the third field comes first: the
+    // 14th to 17th are utime, stime, and those of ended children (`proc_pid_stat(5)`).
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let times = after_name.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok());
+    let ticks: u64 = times.sum();
     message::Usage { peak_kib: peak.unwrap_or(0), cpu_ms: ticks * 10 }
 }

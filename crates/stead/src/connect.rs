@@ -25,7 +25,7 @@ use stead_remote::session::{OpenError, Options, Session};
 
 /// A login under way.
 pub(crate) struct Connecting {
-    thread: JoinHandle<Result<Session, OpenError>>,
+    thread: JoinHandle<Result<Result<Session, OpenError>, Failure>>,
     destination: Destination,
 }
 
@@ -85,8 +85,10 @@ fn agent() -> Result<AgentBinary, Failure> {
 /// Begins to log in.
 pub(crate) fn begin(server: &Server, target: &Target) -> Result<Connecting, Failure> {
     let destination = destination(server, target)?;
-    let (there, agent) = (destination.clone(), agent()?);
-    Ok(Connecting { thread: std::thread::spawn(move || open(&there, &agent, Login::Any)), destination })
+    let there = destination.clone();
+    // The program is read, to know its hash, while nobody waits for it.
+    let login = move || Ok(open(&there, &agent()?, Login::Any));
+    Ok(Connecting { thread: std::thread::spawn(login), destination })
 }
 
 fn failed(error: &OpenError, destination: &Destination) -> Failure {
@@ -111,7 +113,7 @@ impl Connecting {
 
     /// Waits for the login, and compares it with what was declared.
     pub(crate) fn join_quietly(self) -> Result<Connected, Failure> {
-        let opened = self.thread.join().map_err(|_| Failure::before("the connection's thread ended"))?;
+        let opened = self.thread.join().map_err(|_| Failure::before("the connection's thread ended"))??;
         let session = opened.map_err(|error| failed(&error, &self.destination))?;
         let user = session.facts().user.clone();
         if let Some(declared) = &self.destination.user

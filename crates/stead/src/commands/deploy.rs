@@ -5,7 +5,7 @@
 
 use super::update;
 use crate::arguments::{Global, Target, Trial};
-use crate::connect::{self, Connected};
+use crate::connect::{self, Connected, Connecting};
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::{Output, bytes};
@@ -38,24 +38,27 @@ pub(crate) fn up(global: &Global, target: &Target, trial: &Trial, output: &mut O
     let began = Instant::now();
     output.phase("update");
     let mut project = project::load(&global.project, output)?;
-    let moved = update::resolve(&project, None, output)?;
+    // The login goes on while the inputs are resolved.
+    let connecting = connect::begin(project.server(target.server.as_deref())?, target)?;
+    let (lock, moved) = update::resolve(&project, None, output)?;
+    project.lock = Some(lock);
     if !moved.is_empty() {
         update::show(&moved, output);
-        project = project::load(&global.project, output)?;
     }
-    deploy_loaded(&project, target, trial, began, output)
+    deploy_loaded(&project, target, Some(connecting), trial, began, output)
 }
 
 /// check + deploy.
 pub(crate) fn deploy(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
     let began = Instant::now();
     let project = project::load(&global.project, output)?;
-    deploy_loaded(&project, target, trial, began, output)
+    deploy_loaded(&project, target, None, trial, began, output)
 }
 
 fn deploy_loaded(
     project: &Loaded,
     target: &Target,
+    connecting: Option<Connecting>,
     trial: &Trial,
     began: Instant,
     output: &mut Output,
@@ -63,7 +66,7 @@ fn deploy_loaded(
     let server = project.server(target.server.as_deref())?;
     let snapshots = project.snapshots()?;
     project.fitting_lock(&snapshots)?;
-    let connecting = connect::begin(server, target)?;
+    let connecting = connecting.map_or_else(|| connect::begin(server, target), Ok)?;
     output.phase("build");
     let ready = project.plan(server, &snapshots, output)?;
     output.phase("connect");

@@ -20,7 +20,7 @@ use stead_model::name::Name;
 pub(crate) fn update(global: &Global, inputs: &[String], output: &mut Output) -> Result<(), Failure> {
     let project = project::load(&global.project, output)?;
     let only = named(&project, inputs)?;
-    let moved = resolve(&project, only.as_deref(), output)?;
+    let (_, moved) = resolve(&project, only.as_deref(), output)?;
     output.finish();
     show(&moved, output);
     output.json(&moved.iter().map(|row| json!({ "what": subject(row), "from": row.from, "to": row.to, "security": row.origin == Origin::Security })).collect::<Vec<_>>());
@@ -42,8 +42,12 @@ fn named(project: &Loaded, inputs: &[String]) -> Result<Option<Vec<Name>>, Failu
     }
 }
 
-/// Resolves and writes; returns what moved.
-pub(crate) fn resolve(project: &Loaded, only: Option<&[Name]>, output: &mut Output) -> Result<Vec<Row>, Failure> {
+/// Resolves and writes; returns the lock, and what moved.
+pub(crate) fn resolve(
+    project: &Loaded,
+    only: Option<&[Name]>,
+    output: &mut Output,
+) -> Result<(Lock, Vec<Row>), Failure> {
     let client = packages::client();
     let mirrors = Mirrors { variable: environment::debian_mirror(), apt: "/etc/apt".into() };
     let cache = environment::cache();
@@ -66,7 +70,7 @@ pub(crate) fn resolve(project: &Loaded, only: Option<&[Name]>, output: &mut Outp
     .map_err(|error| failed(&error, project))?;
     let moved = moved::between(project.lock.as_ref().unwrap_or(&Lock::empty()), &lock);
     match lockfile::write(&project.lock_file(), &lock) {
-        Ok(Written::Changed | Written::Unchanged) => Ok(moved),
+        Ok(Written::Changed | Written::Unchanged) => Ok((lock, moved)),
         Err(error) => Err(Failure::request(chain(&error))),
     }
 }
