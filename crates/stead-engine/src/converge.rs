@@ -114,8 +114,8 @@ fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Resul
     Ok(())
 }
 
-/// Makes the candidate's units known, and starts what can run beside the parent's: sockets, and
-/// new instances of apps, each probed. Visitors notice nothing.
+/// Makes the candidate's units known, and starts what can run beside the parent's: new instances of
+/// apps, each probed. Visitors notice nothing.
 pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for user in pair.candidate.users.difference(&pair.parent.users) {
         server.make_user(user)?;
@@ -129,14 +129,6 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if !same_units(pair.parent, pair.candidate) {
         server.reload_systemd()?;
     }
-    let sockets: Vec<&UnitName> = pair
-        .candidate
-        .units
-        .iter()
-        .filter(|(_, unit)| matches!(unit.role, Role::Socket { .. }))
-        .map(|(name, _)| name)
-        .collect();
-    bring_up(server, &sockets)?;
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside) {
         server.tell(&format!("starting {}", instance.unit));
         bring_up_instance(server, &instance)?;
@@ -192,13 +184,16 @@ fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generati
             moved |= !other.units.contains_key(instance.unit);
         }
     }
-    let Some(nginx) = &wanted.nginx else {
-        return Ok(());
-    };
+    // Sockets come last before nginx: the first connection on one starts nginx, which has to find every upstream.
+    let is_socket = |unit: &Unit| matches!(unit.role, Role::Socket { .. });
+    let sockets: Vec<&UnitName> =
+        wanted.units.iter().filter(|(_, unit)| is_socket(unit)).map(|(name, _)| name).collect();
+    let Some(nginx) = &wanted.nginx else { return bring_up(server, &sockets) };
     let unit = &wanted.units.get(&nginx.unit);
     if unit.is_none() || !running(server, &nginx.unit)? {
         server.tell("starting nginx");
         server.mark_epoch()?;
+        bring_up(server, &sockets)?;
         bring_up(server, &[&nginx.unit])?;
         server
             .await_nginx(&nginx.configuration)
@@ -285,13 +280,6 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if !same_units(parent, candidate) {
         server.reload_systemd()?;
     }
-    let sockets: Vec<&UnitName> = parent
-        .units
-        .iter()
-        .filter(|(_, unit)| matches!(unit.role, Role::Socket { .. }))
-        .map(|(name, _)| name)
-        .collect();
-    bring_up(server, &sockets)?;
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {
             let newer: Vec<&UnitName> = instances(candidate)

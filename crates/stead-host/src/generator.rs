@@ -24,7 +24,7 @@ if ! [ -e "$active/units" ] && [ -e "{confirmed}/units" ]; then
     cp -R "{confirmed}/run/." "{run}/" 2>/dev/null
     ln -sfn "$(readlink "{confirmed}")" "$active"
 fi
-generation=$(readlink "$active") || exit 0
+generation=$(readlink "$active" 2>/dev/null)
 for unit in "{draining}"/* "$generation/units"/*; do
     name=${{unit##*/}}
     if [ -L "$unit" ] || [ -f "$unit" ]; then
