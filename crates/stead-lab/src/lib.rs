@@ -6,7 +6,7 @@
 //! start time, so that no recycled id is ever believed or signalled.
 //!
 //! This crate never prints, reads no environment, sets no clock, and touches nothing of this machine
-//! but its own state and cache folders, one network link, and one control group for each lab.
+//! but its own state and cache folders, and for each lab one network namespace with its link, and one control group.
 //!
 //! The keeper is the program of the caller: it hands the lab's folder to [`keeper::run`]. The
 //! example is such a program, and handy by itself:
