@@ -161,8 +161,8 @@ fn change_services(server: &mut impl Server, wanted: &Generation, other: &Genera
     let mut keep_up = Vec::new();
     for (name, unit) in wanted.units.iter().filter(|(_, unit)| is_service(unit)) {
         match other.units.get(name) {
-            Some(known) if known.digest != unit.digest => restart.push(name),
-            Some(known) if known.reload_digest != unit.reload_digest => reload.push(name),
+            Some(known) if known.start && known.digest != unit.digest => restart.push(name),
+            Some(known) if known.start && known.reload_digest != unit.reload_digest => reload.push(name),
             _ => keep_up.push(name),
         }
     }

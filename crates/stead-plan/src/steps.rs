@@ -159,12 +159,11 @@ impl Step {
     /// When it happens. The list of [`steps`] is sorted by it.
     pub fn moment(&self) -> Moment {
         match self {
-            Step::AddUser { .. }
-            | Step::ReloadSystemd
-            | Step::StartSocket { .. }
-            | Step::StartApp { .. }
-            | Step::StartBeside { .. } => Moment::Beside,
-            Step::Replace { .. }
+            Step::AddUser { .. } | Step::ReloadSystemd | Step::StartApp { .. } | Step::StartBeside { .. } => {
+                Moment::Beside
+            }
+            Step::StartSocket { .. }
+            | Step::Replace { .. }
             | Step::Start { .. }
             | Step::Restart { .. }
             | Step::Reload { .. }
@@ -202,12 +201,13 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
     if !same_units(from, to) {
         steps.push(Step::ReloadSystemd);
     }
-    steps.extend(new_sockets(from, to));
     let (replaced, beside): (Vec<Step>, Vec<Step>) =
         new_instances(from, to).into_iter().partition(|step| step.moment() == Moment::Switch);
     steps.extend(beside);
     steps.extend(replaced);
     steps.extend(changed_services(from, to));
+    // The first connection on a socket starts nginx, which has to find every app's upstream.
+    steps.extend(new_sockets(from, to));
     steps.extend(nginx(from, to));
     let gone = stopped(from, to, &steps);
     steps.extend(gone);

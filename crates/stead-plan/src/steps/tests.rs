@@ -63,9 +63,9 @@ fn whole(app_content: &str, nginx: &str) -> Generation {
 fn the_first_generation_starts_everything_in_order() {
     insta::assert_snapshot!(words(&Generation::empty("web".parse().unwrap()), &whole("a", "n")).join("\n"), @r"
     hand the new units to systemd
-    listen on 0.0.0.0:80 (stead-nginx-80.socket)
     start shop (stead-shop@17762fdd.service)
     start stead-clean.timer
+    listen on 0.0.0.0:80 (stead-nginx-80.socket)
     start nginx (stead-nginx@1.service)
     ");
 }
