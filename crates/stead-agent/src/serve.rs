@@ -4,21 +4,22 @@
 //! operator's connection does, an activation goes on: it is another process. Before anything else,
 //! an activation that was interrupted is taken up.
 
+mod streams;
+
 use crate::activation::{self, Folder, Journal, Line};
 use crate::inspect;
 use crate::stage;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Record, Verb};
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::UnitName;
-use stead_remote::frame::{self, Connection, Kind};
+use stead_remote::frame::{self, Connection};
 use stead_remote::message::{
     Collected, Damage, Ended, Event, Failed, Failure, Hello, Outcome, PROTOCOL, PlannedFrom, Reply, Request, Settings,
 };
@@ -68,14 +69,13 @@ fn of_stage(error: stage::Error) -> Failed {
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };
+    let hint = error.hint();
     let mut what = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
         what = format!("{what}: {error}");
         cause = error.source();
     }
-    let hint =
-        (kind == Failure::FullDisk).then(|| "make room: `stead gc` removes what no kept generation needs".to_owned());
     Failed { kind, what, hint }
 }
 
@@ -186,42 +186,6 @@ impl<R: Read, W: Write> Session<R, W> {
         }))
     }
 
-    /// A description and its stream; `None`: all is said.
-    fn describe(&mut self, id: &Hash) -> Result<Option<Answer>, Error> {
-        let Some(generation) = self.generation(Some(*id)) else {
-            return Ok(Some(Err(refused(Failure::Unknown, format!("generation {} is not on the server", id.short())))));
-        };
-        let text = serde_json::to_vec(&generation).map_err(|error| Error::Store(error.to_string()))?;
-        let packed = zstd::bulk::compress(&text, 3).map_err(|error| Error::Store(error.to_string()))?;
-        self.connection.writer.message(&Reply::Description { size: text.len() as u64 })?;
-        for part in packed.chunks(frame::DATA_LIMIT) {
-            self.connection.writer.frame(Kind::Data, part)?;
-        }
-        self.connection.writer.frame(Kind::End, &[])?;
-        self.connection.writer.flush()?;
-        Ok(None)
-    }
-
-    /// A package's file as a stream; `None`: all is said.
-    fn package(&mut self, sha256: stead_model::hash::Sha256) -> Result<Option<Answer>, Error> {
-        let Ok(mut file) = fs::File::open(self.store.package_path(sha256)) else {
-            return Ok(Some(Err(refused(
-                Failure::Unknown,
-                format!("package {} is not on this server", sha256.short()),
-            ))));
-        };
-        let size = file.metadata().map_or(0, |found| found.len());
-        self.connection.writer.message(&Reply::Package { size })?;
-        let mut buffer = vec![0; 64 << 10];
-        // A file that cannot be read to its end ends the stream early; the other side checks the hash.
-        while let Ok(count @ 1..) = file.read(&mut buffer) {
-            self.connection.writer.frame(Kind::Data, &buffer[..count])?;
-        }
-        self.connection.writer.frame(Kind::End, &[])?;
-        self.connection.writer.flush()?;
-        Ok(None)
-    }
-
     /// The lock for this session's changes; taken once.
     fn hold(&mut self) -> Result<(), Failed> {
         if self.guard.is_some() {
@@ -314,6 +278,13 @@ impl<R: Read, W: Write> Session<R, W> {
                 format!("generation {} is not on the server", generation.short()),
             )));
         };
+        if let Some(path) = candidate.trees.keys().find_map(|id| self.store.altered(id)) {
+            return Ok(Err(Failed {
+                kind: Failure::Damaged,
+                what: format!("`{}` was altered on the server", path.display()),
+                hint: Some("`stead deploy` of what it belongs to puts it back; `stead verify` names all that is altered".to_owned()),
+            }));
+        }
         if active == Some(generation) && confirmed == Some(generation) && self.all_well(&candidate) {
             return Ok(Ok(Reply::Ended(Box::new(unchanged(generation)))));
         }
@@ -420,85 +391,6 @@ impl<R: Read, W: Write> Session<R, W> {
         }
     }
 
-    fn logs(&mut self, of: Option<&str>, lines: u32, follow: bool) -> Result<Answer, Error> {
-        let generation = self.generation(self.active());
-        let units = inspect::units_of(generation.as_ref(), of);
-        if units.is_empty() {
-            let what = of.unwrap_or_default();
-            return Ok(Err(refused(
-                Failure::Unknown,
-                format!("there is no app, service or unit `{what}` on the server"),
-            )));
-        }
-        let mut command = std::process::Command::new("journalctl");
-        command.args(["--no-pager", "--output=json", "--quiet"]).arg(format!("--lines={lines}"));
-        command.args(units.iter().map(|unit| format!("--unit={unit}")));
-        if follow {
-            command.arg("--follow");
-        }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) => return Ok(Err(refused(Failure::Server, format!("journalctl cannot be run: {error}")))),
-        };
-        let output = child.stdout.take().map(BufReader::new);
-        for line in output.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
-            if let Some(event) = log_event(&line)
-                && let Err(error) = self.event(event)
-            {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error.into());
-            }
-        }
-        let _ = child.wait();
-        Ok(Ok(Reply::Done {}))
-    }
-
-    fn exec(&mut self, app: Option<stead_model::name::Name>, command: &[String]) -> Result<Answer, Error> {
-        let mut process = match (&app, command) {
-            (_, []) => return Ok(Err(refused(Failure::Refused, "there is no command"))),
-            (None, [program, arguments @ ..]) => {
-                let mut process = std::process::Command::new(program);
-                process.args(arguments);
-                process
-            }
-            (Some(app), command) => {
-                let generation = self.generation(self.active());
-                let known = generation.as_ref().and_then(|generation| inspect::beside_app(generation, app, command));
-                match known {
-                    Some(process) => process,
-                    None => return Ok(Err(refused(Failure::Unknown, format!("no app `{app}` runs on the server")))),
-                }
-            }
-        };
-        // Standard input ends at once: what a person types into a command needs a terminal, which is `stead lab ssh`'s or ssh's.
-        while !matches!(self.connection.reader.frame()?.kind, Kind::End) {}
-        let output = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = match output {
-            Ok(child) => child,
-            Err(error) => {
-                return Ok(Err(refused(Failure::Unknown, format!("`{}` cannot be run: {error}", command[0]))));
-            }
-        };
-        let errors = child.stderr.take();
-        let (sender, receiver) = std::sync::mpsc::channel::<(Kind, Vec<u8>)>();
-        let mut readers = vec![pump(Kind::Errors, errors, sender.clone())];
-        readers.push(pump(Kind::Data, child.stdout.take(), sender));
-        for (kind, bytes) in receiver {
-            self.connection.writer.frame(kind, &bytes)?;
-            self.connection.writer.flush()?;
-        }
-        readers.into_iter().for_each(|reader| drop(reader.join()));
-        self.connection.writer.frame(Kind::End, &[])?;
-        use std::os::unix::process::ExitStatusExt;
-        let code = child
-            .wait()
-            .map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
-            .unwrap_or(127);
-        Ok(Ok(Reply::Exited { code }))
-    }
-
     fn collect(&mut self, dry: bool, keep: u32) -> Answer {
         self.hold()?;
         let mut kept: BTreeSet<Hash> = self.active().into_iter().chain(self.confirmed()).collect();
@@ -546,22 +438,6 @@ impl<R: Read, W: Write> Session<R, W> {
         };
         done.map(|()| Reply::Done {}).map_err(|error| refused(Failure::Server, error.to_string()))
     }
-}
-
-fn pump(
-    kind: Kind,
-    from: Option<impl Read + Send + 'static>,
-    to: std::sync::mpsc::Sender<(Kind, Vec<u8>)>,
-) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        let Some(mut from) = from else { return };
-        let mut buffer = vec![0; 32 << 10];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if to.send((kind, buffer[..count].to_vec())).is_err() {
-                return;
-            }
-        }
-    })
 }
 
 fn tell(id: &str, word: &str) -> Answer {
@@ -641,25 +517,4 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
         log: Vec::new(),
         usage: journal.usage,
     }))))
-}
-
-/// A line of `journalctl --output=json` (`systemd.journal-fields(7)`).
-fn log_event(line: &str) -> Option<Event> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
-    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
-    let message = match value.get("MESSAGE")? {
-        serde_json::Value::String(text) => text.clone(),
-        // A line that is not UTF-8 comes as an array of bytes.
-        serde_json::Value::Array(bytes) => {
-            let bytes: Vec<u8> = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-        _ => return None,
-    };
-    Some(Event::Log {
-        unit: text("_SYSTEMD_UNIT").or(text("UNIT")).unwrap_or_default().to_owned(),
-        time: text("__REALTIME_TIMESTAMP")?.parse().ok()?,
-        priority: text("PRIORITY").and_then(|priority| priority.parse().ok()).unwrap_or(6),
-        line: message,
-    })
 }

@@ -52,18 +52,20 @@ pub enum Error {
         option: String,
     },
     /// A program that a unit starts is not there.
-    #[error("{unit}: `{program}` does not exist in its file system, or cannot be executed")]
+    #[error("{option}: there is no program `{program}` in the packages and folders that it runs from ({unit})")]
     NoProgram {
-        /// The unit.
+        /// The option that names it.
+        option: String,
+        /// The unit that starts it.
         unit: UnitName,
         /// The program.
         program: String,
     },
     /// A foreign program listens where the generation wants to.
-    #[error("{unit}: port {port} is taken by `{command}` (process {pid})")]
+    #[error("{option}: port {port} is taken on the server by `{command}` (process {pid})")]
     PortTaken {
-        /// The unit that needs it.
-        unit: UnitName,
+        /// The option that needs it.
+        option: String,
         /// The port.
         port: u16,
         /// Who has it.
@@ -77,6 +79,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the operator can do about it, if there is more to say than what it is.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            error if error.is_full() => Some("make room: `stead gc` removes what no kept generation needs".to_owned()),
+            Self::NoFolder { .. } => Some("make the folder on the server, or mend the option".to_owned()),
+            Self::NoProgram { .. } => Some("mend the option, or add the package that has the program".to_owned()),
+            Self::PortTaken { command, .. } => Some(format!("stop `{command}` on the server, or choose another port")),
+            Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
+            _ => None,
+        }
+    }
+
     /// The store's error, with all its causes in one line.
     pub(crate) fn store<E: std::error::Error + 'static>(error: E) -> Self {
         let mut what = error.to_string();
@@ -150,7 +164,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
 /// Every unit that runs from a runtime starts a program that is there.
 fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
     let units = Path::new(layout::GENERATIONS).join(generation.id().to_string()).join("units");
-    for name in generation.units.keys() {
+    for (name, unit) in &generation.units {
         if from.is_some_and(|from| from.units.get(name) == generation.units.get(name)) {
             continue;
         }
@@ -161,10 +175,21 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
         let program: String = command.chars().take_while(|c| !c.is_whitespace()).filter(|c| *c != '"').collect();
         let root = value("RootDirectory=").unwrap_or("/");
         if !is_executable(Path::new(root), &program) {
-            return Err(Error::NoProgram { unit: name.clone(), program });
+            let option = match &unit.role {
+                Role::App { app, .. } => format!("apps.{app}.exec"),
+                Role::Nginx {} => "services.nginx.packages".to_owned(),
+                _ => format!("systemd.services.{}.serviceConfig.ExecStart", plain(name)),
+            };
+            return Err(Error::NoProgram { option, unit: name.clone(), program });
         }
     }
     Ok(())
+}
+
+/// The declared name in a unit's: `tidy` in `stead-tidy.service`.
+fn plain(unit: &UnitName) -> &str {
+    let name = unit.as_str().strip_prefix("stead-").unwrap_or(unit.as_str());
+    name.rsplit_once('.').map_or(name, |(name, _)| name)
 }
 
 /// Whether a program can be executed below a root. Links are followed inside the root, as the unit
@@ -188,20 +213,23 @@ fn is_executable(root: &Path, program: &str) -> bool {
 
 /// No foreign program listens where the generation's sockets and apps want to.
 fn free_ports(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
-    let ports_of = |generation: &Generation| -> Vec<(UnitName, u16)> {
-        let of = |name: &UnitName, role: &Role| -> Vec<(UnitName, u16)> {
+    let ports_of = |generation: &Generation| -> Vec<(String, u16)> {
+        let of = |role: &Role| -> Vec<(String, u16)> {
             match role {
-                Role::Socket { listen } => listen.iter().map(|listen| (name.clone(), listen.port.number())).collect(),
-                Role::App { port: Some(port), .. } => vec![(name.clone(), port.number())],
+                Role::Socket { listen } => {
+                    let ports = listen.iter().map(|listen| listen.port.number());
+                    ports.map(|port| ("services.nginx.virtualHosts".to_owned(), port)).collect()
+                }
+                Role::App { app, port: Some(port), .. } => vec![(format!("apps.{app}.port"), port.number())],
                 _ => Vec::new(),
             }
         };
-        generation.units.iter().flat_map(|(name, unit)| of(name, &unit.role)).collect()
+        generation.units.values().flat_map(|unit| of(&unit.role)).collect()
     };
     let known: BTreeSet<u16> = from.map(ports_of).unwrap_or_default().into_iter().map(|(_, port)| port).collect();
-    for (unit, port) in ports_of(generation).into_iter().filter(|(_, port)| !known.contains(port)) {
+    for (option, port) in ports_of(generation).into_iter().filter(|(_, port)| !known.contains(port)) {
         if let Some(listener) = ports::listeners(port).into_iter().find(|listener| !is_ours(listener.pid)) {
-            return Err(Error::PortTaken { unit, port, command: listener.command, pid: listener.pid });
+            return Err(Error::PortTaken { option, port, command: listener.command, pid: listener.pid });
         }
     }
     Ok(())

@@ -50,7 +50,7 @@ pub(crate) fn runtimes(
         }
         let made = runtime::compose(&parts, recipe, &mut Shelf(store))
             .map_err(|error| Error::Runtime(recipe.label.clone(), Box::new(error)))?;
-        store.realise(Kind::Runtime, id, &made).map_err(|error| Error::store(error))?;
+        store.realise(Kind::Runtime, id, &made).map_err(Error::store)?;
     }
     Ok(())
 }
@@ -63,6 +63,6 @@ fn package_tree(store: &Store, package: &LockedPackage) -> Result<Tree, Error> {
         Ok(package::unpack_file(&store.package_path(package.sha256), package, &mut Shelf(store))?)
     };
     let tree = unpack().map_err(|error| Error::Package(package.name.to_string(), error))?;
-    store.remember_package_tree(package.sha256, runtime::RULES, &tree).map_err(|error| Error::store(error))?;
+    store.remember_package_tree(package.sha256, runtime::RULES, &tree).map_err(Error::store)?;
     Ok(tree)
 }
