@@ -19,7 +19,8 @@ pub struct InvalidPath {
 }
 
 fn components_are_normal(text: &str) -> bool {
-    !text.contains(['\0', '\n']) && text.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
+    !text.contains(['\0', '\n'])
+        && text.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
 }
 
 macro_rules! path {
