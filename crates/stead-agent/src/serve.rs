@@ -282,7 +282,10 @@ impl<R: Read, W: Write> Session<R, W> {
             return Ok(Err(Failed {
                 kind: Failure::Damaged,
                 what: format!("`{}` was altered on the server", path.display()),
-                hint: Some("`stead deploy` of what it belongs to puts it back; `stead verify` names all that is altered".to_owned()),
+                hint: Some(
+                    "`stead deploy` of what it belongs to puts it back; `stead verify` names all that is altered"
+                        .to_owned(),
+                ),
             }));
         }
         if active == Some(generation) && confirmed == Some(generation) && self.all_well(&candidate) {
@@ -498,7 +501,7 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
     if states.get(&unit).is_some_and(|state| !state.is_gone()) {
         return None;
     }
-    let _ = activation::recover(folder.id());
+    let failed = activation::recover(folder.id()).err();
     let journal = folder.read().ok()?;
     let outcome = match journal.record.phase {
         Phase::Done => Outcome::Confirmed,
@@ -506,7 +509,7 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
         _ => Outcome::Stuck,
     };
     let generation = Some(journal.record.generation);
-    let reason = journal.record.reason;
+    let reason = journal.record.reason.or_else(|| failed.map(|error| error.to_string()));
     let activation = Some(folder.id().to_owned());
     Some(Ok(Reply::Ended(Box::new(Ended {
         activation,

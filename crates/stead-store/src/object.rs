@@ -10,6 +10,7 @@ use rustix::fs::Mode;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use stead_model::hash::Hash;
 use stead_model::layout;
@@ -49,9 +50,10 @@ impl From<Error> for io::Error {
 }
 
 impl Store {
-    /// Whether the object is here, with the right size.
+    /// Whether the object is here, with the size, mode and time that it was stored with. One that somebody
+    /// wrote into has another time, and counts as not here; its bytes are read by [`Store::verify`] only.
     pub fn contains(&self, object: Object) -> bool {
-        fs::symlink_metadata(self.object_path(object)).is_ok_and(|found| found.is_file() && found.len() == object.size)
+        fs::symlink_metadata(self.object_path(object)).is_ok_and(|found| is_as_stored(&found, object))
     }
 
     /// Those of these objects that are not here: sorted, each once.
@@ -137,6 +139,14 @@ pub(crate) fn relative_path(object: Object) -> String {
     format!("{}/{}{suffix}", &name[..2], &name[2..])
 }
 
+/// Whether a file, of the store or of a tree, is as it was stored, as far as that can be told without reading it.
+pub(crate) fn is_as_stored(found: &fs::Metadata, object: Object) -> bool {
+    found.is_file()
+        && found.len() == object.size
+        && found.mode() & 0o7777 == mode(object.executable)
+        && (found.mtime(), found.mtime_nsec()) == (stamp::modified(&object.hash), 0)
+}
+
 /// The mode of an object's file.
 pub(crate) fn mode(executable: bool) -> u32 {
     if executable { 0o555 } else { 0o444 }
@@ -166,7 +176,6 @@ fn copy(content: &mut dyn Read, mut file: &File, path: &Path) -> Result<(Hash, u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();

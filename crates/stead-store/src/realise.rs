@@ -99,7 +99,8 @@ impl Store {
     }
 
     /// Makes the folder of a tree or runtime from its description and the objects, and keeps the
-    /// description; tells where it is. Does nothing when it is there. Survives a power cut only once
+    /// description; tells where it is. When it is there, only files of a tree that somebody wrote into are
+    /// put back (see [`Store::altered`]). Survives a power cut only once
     /// a generation is published.
     ///
     /// # Errors
@@ -112,6 +113,9 @@ impl Store {
         }
         let target = self.realised_path(kind, id);
         if self.is_realised(kind, id) {
+            if kind == Kind::Tree {
+                self.mend(&target, tree, id)?;
+            }
             return Ok(target);
         }
         self.write_begins()?;
@@ -128,6 +132,32 @@ impl Store {
         self.write_description(&self.description_path(kind, id), hash, tree)?;
         made.persist(&target)?;
         Ok(target)
+    }
+
+    /// The first file of a realised tree that is not as it was written, as far as its size, mode and time tell;
+    /// `None`: all are, or there is no such tree. Reads no content.
+    pub fn altered(&self, id: &Hash) -> Option<PathBuf> {
+        let tree = self.description(Kind::Tree, id).ok().flatten()?;
+        let folder = self.realised_path(Kind::Tree, id);
+        unsound(&folder, &tree).next().map(|(path, _)| folder.join(path.as_str()))
+    }
+
+    /// Puts back what [`Store::altered`] finds, each file by rename: whoever reads sees the old one or the right one.
+    fn mend(&self, folder: &Path, tree: &Tree, id: &Hash) -> Result<(), Error> {
+        for (path, object) in unsound(folder, tree) {
+            let target = folder.join(path.as_str());
+            let aside = self.temporary.folder()?;
+            let fresh = aside.path().join("file");
+            match fs::hard_link(self.object_path(object), &fresh) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Error::Missing { path: path.clone(), object });
+                }
+                linked => linked.map_err(at("make", &fresh))?,
+            }
+            fs::rename(&fresh, &target).map_err(at("put back", &target))?;
+            self.seal(target.parent().unwrap_or(folder), id)?;
+        }
+        Ok(())
     }
 
     /// Removes a tree or runtime. Whatever a crash leaves of it does not count as one.
@@ -194,6 +224,17 @@ impl Store {
         io::copy(&mut self.open_object(object)?, &mut copy)?;
         Ok(object::settle(&copy, object)?)
     }
+}
+
+/// The files of a folder that are not as they were stored.
+fn unsound<'a>(folder: &'a Path, tree: &'a Tree) -> impl Iterator<Item = (&'a RelativePath, Object)> {
+    let is_sound = |path: &RelativePath, object| {
+        fs::symlink_metadata(folder.join(path.as_str())).is_ok_and(|found| object::is_as_stored(&found, object))
+    };
+    tree.entries.iter().filter_map(move |(path, entry)| match entry {
+        Entry::File(object) if !is_sound(path, *object) => Some((path, *object)),
+        _ => None,
+    })
 }
 
 fn settle(base: impl rustix::fd::AsFd, path: impl rustix::path::Arg + Copy, id: &Hash) -> Result<(), Errno> {

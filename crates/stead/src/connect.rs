@@ -33,6 +33,8 @@ pub(crate) struct Connecting {
 pub(crate) struct Connected {
     pub(crate) session: Session,
     pub(crate) hello: Hello,
+    /// Whether the last request was refused because something of the server's store is altered.
+    pub(crate) is_damaged: bool,
     destination: Destination,
 }
 
@@ -124,7 +126,7 @@ impl Connecting {
                 .hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
         }
         let hello = session.hello().clone();
-        Ok(Connected { session, hello, destination: self.destination })
+        Ok(Connected { session, hello, is_damaged: false, destination: self.destination })
     }
 }
 
@@ -178,7 +180,10 @@ impl Connected {
         loop {
             match self.session.line().receive::<Reply>() {
                 Ok(Reply::Event(what)) => event(self, what)?,
-                Ok(Reply::Failed(failed)) => return Err(refused(&failed, self.runs())),
+                Ok(Reply::Failed(failed)) => {
+                    self.is_damaged = failed.kind == message::Failure::Damaged;
+                    return Err(refused(&failed, self.runs()));
+                }
                 Ok(reply) => return Ok(reply),
                 Err(error) => return Err(self.broke(&error)),
             }

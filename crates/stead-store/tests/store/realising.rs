@@ -49,6 +49,25 @@ fn a_tree_becomes_a_read_only_folder_of_hard_links() {
 }
 
 #[test]
+fn what_was_written_into_counts_as_missing_and_is_put_back() {
+    let place = place();
+    let tree = tree(&place.store, &[("a/page", "hello"), ("a/run*", "#!"), ("top", "x")]);
+    let path = place.store.realise(Kind::Tree, &tree.id(), &tree).unwrap();
+    assert_eq!(place.store.altered(&tree.id()), None);
+    let object = tree.objects().find(|object| object.size == 5).unwrap();
+    // Into the inode that the object and the file of the tree share; and another file out of its place.
+    fs::write(place.store.object_path(object), "hellO").unwrap();
+    fs::remove_file(path.join("top")).unwrap();
+    assert_eq!(place.store.altered(&tree.id()), Some(path.join("a/page")));
+    assert_eq!(place.store.missing(tree.objects()), [object]);
+    assert_eq!(place.store.put_expected(object, &mut &b"hello"[..]).map_err(|error| error.to_string()), Ok(()));
+    place.store.realise(Kind::Tree, &tree.id(), &tree).unwrap();
+    assert_eq!(place.store.altered(&tree.id()), None);
+    assert_eq!(fs::read_to_string(path.join("a/page")).unwrap(), "hello");
+    assert_eq!(place.store.verify().unwrap(), []);
+}
+
+#[test]
 fn a_missing_object_a_wrong_identity_or_a_link_out_leaves_no_folder() {
     let place = place();
     let whole = tree(&place.store, &[("a", "1"), ("b", "2")]);

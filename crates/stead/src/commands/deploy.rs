@@ -85,7 +85,14 @@ fn deploy_loaded(
         settings: settings(trial),
     };
     let mut measured = Measured { began: Some(began), live: None };
-    let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
+    let mut ended = activate(&mut connected, &request, trial, &mut measured, output);
+    if is_live && connected.is_damaged {
+        output.say("  something on the server was altered: sending it again");
+        output.phase("send");
+        stage(project, &ready, &mut connected, output)?;
+        ended = activate(&mut connected, &request, trial, &mut measured, output);
+    }
+    let ended = ended?;
     if ended.outcome == Outcome::Confirmed {
         let source = Shelf { bytes: &ready.bytes, project, output: None };
         // Only a later transfer's size depends on it.

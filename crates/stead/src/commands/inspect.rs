@@ -210,5 +210,5 @@ pub(crate) fn verify(global: &Global, target: &Target, output: &mut Output) -> R
     }
     let failure =
         Failure { exit: Exit::Request, ..Failure::request(format!("{} things are altered or missing", damage.len())) };
-    Err(failure.runs(connected.runs()).hint("deploy again, which puts back what is missing; look who altered it"))
+    Err(failure.runs(connected.runs()).hint("`stead deploy` puts back what it needs; look who altered it"))
 }
