@@ -276,12 +276,12 @@ fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {
         candidate: &candidate,
         candidate_id: journal.record.generation,
     };
-    let confirmed = store.confirmed().map_err(|error| Error::Store(error.to_string()))?;
     let active = Store::active(Path::new(layout::RUN)).map_err(|error| Error::Store(error.to_string()))?;
     let phase = journal.record.phase;
     let generation = journal.record.generation;
     let mut server = RealServer::new(&store, &guard, folder.clone(), journal);
     let ended = if is_recovery {
+        let confirmed = store.confirmed().map_err(|error| Error::Store(error.to_string()))?;
         run::recover(&mut server, pair, phase, confirmed)?
     } else if active != pair.parent_id {
         return Err(Error::Stale);
