@@ -312,18 +312,25 @@ impl<R: Read, W: Write> Session<R, W> {
         self.follow(&folder)
     }
 
-    /// What ran before the active generation, by the history.
-    fn before(&self, active: Option<Hash>) -> Result<Hash, Failed> {
-        let records = inspect::history(None);
-        let made = records.iter().find(|record| record.phase == Phase::Done && Some(record.generation) == active);
-        let parent = made.and_then(|record| record.parent);
-        parent.ok_or_else(|| Failed {
+    /// What ran before the active generation, by the history. Before the first deploy that was nothing:
+    /// the empty generation, which is made here.
+    fn before(&mut self, active: Option<Hash>) -> Result<Hash, Failed> {
+        let none = || Failed {
             kind: Failure::Refused,
             what: "there is no generation before this one to go back to".to_owned(),
-            hint: Some(
-                "`stead history` lists what is kept; `stead rollback --to GENERATION` goes to any of it".to_owned(),
-            ),
-        })
+            hint: Some("`stead history` lists what is kept; `stead rollback GENERATION` goes to any of it".to_owned()),
+        };
+        let records = inspect::history(None);
+        let made = records.iter().find(|record| record.phase == Phase::Done && Some(record.generation) == active);
+        let made = made.ok_or_else(none)?;
+        if let Some(parent) = made.parent {
+            return Ok(parent);
+        }
+        let empty = Generation::empty(self.generation(active).ok_or_else(none)?.server);
+        self.hold()?;
+        let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
+        self.store.publish(guard, &empty).map_err(of_store)?;
+        Ok(empty.id())
     }
 
     /// Whether everything of a generation that should run does run.

@@ -199,6 +199,8 @@ impl Server for RealServer<'_> {
         let units: Vec<UnitName> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         let states = systemd::states(&units.iter().collect::<Vec<_>>()).map_err(words)?;
         let active = fs::read_link(layout::ACTIVE).unwrap_or_default();
+        let gone = units.iter().filter(|unit| states.get(*unit).is_some_and(|state| state.active == "failed"));
+        systemd::forget_failures(&gone.collect::<Vec<_>>()).map_err(words)?;
         for unit in &units {
             let is_gone = states.get(unit).is_none_or(systemd::UnitState::is_gone);
             let is_of_active = active.join("units").join(unit.as_str()).exists();
@@ -272,7 +274,9 @@ impl Server for RealServer<'_> {
     }
 
     fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::stop(units).map_err(words)
+        systemd::stop(units).map_err(words)?;
+        // One that had failed would be remembered as failed, and the system as degraded, long after it is gone.
+        systemd::forget_failures(units).map_err(words)
     }
 
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -308,7 +312,7 @@ impl Server for RealServer<'_> {
     }
 
     fn last_words(&mut self, unit: &UnitName) -> String {
-        systemd::last_words(unit, 10).unwrap_or_default()
+        systemd::last_words(unit, 10, self.journal.record.began).unwrap_or_default()
     }
 
     fn await_health(&mut self, unit: &UnitName, port: Option<Port>, health: &Health) -> Result<()> {

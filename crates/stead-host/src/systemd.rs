@@ -162,13 +162,15 @@ fn parse_states(text: &str) -> BTreeMap<UnitName, UnitState> {
     states
 }
 
-/// The last lines that a unit wrote to the journal, oldest first, without times.
+/// The last lines that a unit wrote to the journal since then (seconds since 1970), oldest first,
+/// without times.
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub fn last_words(unit: &UnitName, lines: usize) -> Result<String, RunError> {
+pub fn last_words(unit: &UnitName, lines: usize, since: i64) -> Result<String, RunError> {
     let count = format!("--lines={lines}");
-    run("journalctl", &["--no-pager", "--quiet", "--output=cat", &count, "--unit", unit.as_str()])
+    let since = format!("--since=@{since}");
+    run("journalctl", &["--no-pager", "--quiet", "--output=cat", &count, &since, "--unit", unit.as_str()])
 }
 
 /// systemd's version number.

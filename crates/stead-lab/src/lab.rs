@@ -65,6 +65,11 @@ pub struct Summary {
     pub unlimited: Vec<String>,
 }
 
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 impl Lab {
     /// The lab in this folder.
     pub(crate) fn open(folder: PathBuf, keeper: Program) -> Result<Self, Error> {
@@ -159,7 +164,13 @@ impl Lab {
     /// The operator's ssh to the lab, with these words for its shell. To be run by the caller.
     pub fn ssh<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.ssh_config()).arg(self.ssh_host()).args(argv);
+        command.arg("-F").arg(self.ssh_config()).arg(self.ssh_host());
+        match argv {
+            // One word is a line for the lab's shell, as ssh has it.
+            [line] => command.arg(line),
+            // Several are a program and its arguments: ssh would join them by spaces for that shell.
+            words => command.args(words.iter().map(|word| quoted(&word.as_ref().to_string_lossy()))),
+        };
         command
     }
 

@@ -78,6 +78,13 @@ pub(crate) enum When {
 pub(crate) struct Target {
     /// The server, as named in stead.ncl; not needed when the project has one
     pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Place {
     /// Use this lab in place of the server
     #[arg(long, value_name = "NAME")]
     pub(crate) lab: Option<String>,
@@ -185,13 +192,16 @@ Examples:
     #[command(after_help = "\
 Examples:
   stead rollback                to what ran before
-  stead rollback --to 3f2a91c0  to this one; `stead history` lists them")]
+  stead rollback 3f2a91c0       to this one; `stead history` lists them")]
     Rollback {
         /// The generation, by its first digits, at least four; without it, what ran before
-        #[arg(long, value_name = "GENERATION")]
+        #[arg(value_name = "GENERATION")]
         to: Option<String>,
+        /// The server, as named in stead.ncl; not needed when the project has one
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
         #[command(flatten)]
-        target: Target,
+        place: Place,
         #[command(flatten)]
         trial: Trial,
     },
@@ -346,10 +356,10 @@ Examples:
         #[arg(long, value_name = "NAME", default_value = "bookworm")]
         release: String,
         /// Cores
-        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
         cpus: u32,
         /// Memory in MiB
-        #[arg(long, value_name = "MIB", default_value_t = 1024)]
+        #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..))]
         memory: u32,
         /// Pass a port of this machine on to one of the lab's, such as 8080:80; may be given several times
         #[arg(long, value_name = "HERE:THERE")]

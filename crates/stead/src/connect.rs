@@ -41,7 +41,7 @@ pub(crate) struct Connected {
 /// Where a server is, as the operator wants it now.
 pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destination, Failure> {
     let wrong = |error: stead_remote::destination::InvalidHost| Failure::request(error.to_string());
-    if let Some(name) = &target.lab {
+    if let Some(name) = &target.place.lab {
         let found = lab::labs()?.get(&lab::name(name)?);
         let lab =
             found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
@@ -49,7 +49,7 @@ pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destinatio
         destination.config_file = Some(lab.ssh_config());
         return Ok(destination);
     }
-    let Some(text) = &target.host else {
+    let Some(text) = &target.place.host else {
         let mut destination = Destination::new(&server.host).map_err(wrong)?;
         destination.user = server.ssh_user.clone();
         destination.port = server.ssh_port;

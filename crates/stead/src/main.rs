@@ -13,7 +13,7 @@ mod packages;
 mod place;
 mod project;
 
-use arguments::{Arguments, Command, Global, When};
+use arguments::{Arguments, Command, Global, Target, When};
 use clap::Parser;
 use failure::{Exit, Failure};
 use output::Output;
@@ -78,8 +78,9 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
         Command::Deploy { target, attach: true, trial } => commands::deploy::attach(global, target, trial, output),
         Command::Deploy { target, attach: false, trial } => commands::deploy::deploy(global, target, trial, output),
         Command::Up { target, trial } => commands::deploy::up(global, target, trial, output),
-        Command::Rollback { to, target, trial } => {
-            commands::deploy::rollback(global, target, to.as_deref(), trial, output)
+        Command::Rollback { to, server, place, trial } => {
+            let target = Target { server: server.clone(), place: place.clone() };
+            commands::deploy::rollback(global, &target, to.as_deref(), trial, output)
         }
         Command::Status { target } => commands::inspect::status(global, target, output),
         Command::History { target, lines } => commands::inspect::history(global, target, *lines, output),

@@ -158,7 +158,7 @@ fn log_event(line: &str) -> Option<Event> {
         _ => return None,
     };
     Some(Event::Log {
-        unit: text("_SYSTEMD_UNIT").or(text("UNIT")).unwrap_or_default().to_owned(),
+        unit: text("UNIT").or(text("_SYSTEMD_UNIT")).unwrap_or_default().to_owned(),
         time: text("__REALTIME_TIMESTAMP")?.parse().ok()?,
         priority: text("PRIORITY").and_then(|priority| priority.parse().ok()).unwrap_or(6),
         line: message,

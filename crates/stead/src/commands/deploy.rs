@@ -301,12 +301,14 @@ pub(crate) fn rollback(
 fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
     let found: Vec<&Hash> = connected.hello.generations.iter().filter(|id| id.to_string().starts_with(text)).collect();
     match found[..] {
-        [id] if text.len() >= 4 => Ok(*id),
+        _ if text.len() < 4 => Err(Failure::request(format!("`{text}` is too short for a generation"))
+            .hint("give at least its first four digits")),
+        [id] => Ok(*id),
         [] => Err(Failure::request(format!("the server keeps no generation `{text}`"))
             .hint("`stead history` lists them")
             .runs(connected.runs())),
         _ => Err(Failure::request(format!("`{text}` could mean several generations"))
-            .hint("give more digits, at least four")
+            .hint("give more digits")
             .runs(connected.runs())),
     }
 }

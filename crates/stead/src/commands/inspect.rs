@@ -41,9 +41,9 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
         None => output.data(&format!("{} runs nothing of Stead's", machine.hostname)),
     }
     output.data(&format!(
-        "  {} · {} cores · {} memory · {} free · store {} · up {} h",
+        "  {} · {} · {} memory · {} free · store {} · up {} h",
         machine.system,
-        machine.cores,
+        if machine.cores == 1 { "1 core".to_owned() } else { format!("{} cores", machine.cores) },
         bytes(machine.memory_kib * 1024),
         bytes(machine.free),
         bytes(status.store_size),
