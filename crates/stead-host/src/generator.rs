@@ -19,7 +19,7 @@ pub fn script() -> String {
 # instances that still drain. When nothing is active (at boot), the confirmed generation becomes it.
 out=$1
 active={active}
-if ! [ -e "$active/units" ] && [ -e "{confirmed}/units" ]; then
+if ! [ -e "$active" ] && [ -e "{confirmed}" ]; then
     mkdir -p "{run}/instances" "{run}/upstreams" "{run}/sockets" "{run}/draining"
     cp -R "{confirmed}/run/." "{run}/" 2>/dev/null
     ln -sfn "$(readlink "{confirmed}")" "$active"
