@@ -212,6 +212,9 @@ fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generati
 
 /// Watches the candidate for its soak: every unit stays up and does not start again by itself.
 pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    if server.active() != Some(pair.candidate_id) {
+        return Err(Failure("another generation became active meanwhile".to_owned()));
+    }
     let units: Vec<&UnitName> =
         pair.candidate.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
     let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent).map(|(name, _)| name).collect();
