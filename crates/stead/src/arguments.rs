@@ -186,9 +186,9 @@ Examples:
     },
     /// Go back to what ran before, or to any generation that is kept
     ///
-    /// Code and configuration go back, with the same proofs as in a deploy; the data of the apps stays as it is. A
-    /// second rollback takes the first one back. The project's files are not touched: the next deploy makes live what
-    /// they say.
+    /// Code and configuration go back, with the same proofs as in a deploy; the data of the apps stays as it is. Before the
+    /// first deploy nothing of Stead's ran, and that can be gone back to as well. A second rollback takes the first one
+    /// back. The project's files are not touched: the next deploy makes live what they say.
     #[command(after_help = "\
 Examples:
   stead rollback                to what ran before
@@ -219,7 +219,7 @@ Examples:
     /// What was deployed when, by whom, and how it ended
     #[command(after_help = "\
 The newest comes first; `*` marks what runs now. Generations that are kept can be gone back to:
-  stead rollback --to 3f2a91c0")]
+  stead rollback 3f2a91c0")]
     History {
         #[command(flatten)]
         target: Target,

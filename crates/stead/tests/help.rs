@@ -110,7 +110,7 @@ fn the_documents_name_only_commands_and_options_that_exist() {
     let known: Vec<Vec<String>> = commands().into_iter().map(|(words, _)| words).collect();
     let mut count = 0;
     let decisions = std::fs::read_dir(root.join("docs/decisions")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "examples/two-sites/README.md"];
+    let pages = ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "docs/commands.md", "examples/two-sites/README.md"];
     for page in pages.iter().map(|page| root.join(page)).chain(decisions) {
         let text = std::fs::read_to_string(&page).unwrap();
         // `stead agent …` is real, and hidden; `stead COMMAND` stands for any.
