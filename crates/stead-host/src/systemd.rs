@@ -79,13 +79,17 @@ pub fn stop(units: &[&UnitName]) -> Result<(), RunError> {
     on_units(&["stop"], &known)
 }
 
-/// Asks for units to be stopped, without waiting: they drain by themselves.
+/// Asks for units to be stopped, without waiting: they drain by themselves. Sockets close at once:
+/// systemd would keep one open, with nobody to answer, until the services that it had been for have
+/// drained (a socket stops after its service, `systemd.socket(5)`).
 ///
 /// # Errors
 /// When systemd refuses the request.
 pub fn request_stop(units: &[&UnitName]) -> Result<(), RunError> {
-    let known = known(units)?;
-    on_units(&["stop", "--no-block"], &known)
+    let (sockets, others): (Vec<_>, Vec<_>) =
+        known(units)?.into_iter().partition(|unit| unit.as_str().ends_with(".socket"));
+    on_units(&["stop", "--no-block"], &others)?;
+    on_units(&["stop", "--no-block", "--job-mode=ignore-dependencies"], &sockets)
 }
 
 fn known<'a>(units: &[&'a UnitName]) -> Result<Vec<&'a UnitName>, RunError> {
