@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a site answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Answer {
 /// Asks for a path by GET, with these further headers.
 ///
 /// # Errors
-/// When there is no connection, or no whole answer within ten seconds between two bytes of it.
+/// When there is no connection, or no whole answer within thirty seconds between two bytes of it.
 pub fn get(address: SocketAddr, host: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -152,8 +152,13 @@ impl Lab {
 
     #[expect(clippy::print_stderr, reason = "a failed test shows the server's side")]
     fn tell(&self) {
-        let script = "systemctl list-units --all --plain --no-legend 'stead-*'; systemctl --failed --plain --no-legend; \
-                      journalctl --no-pager -o short-precise -n 80 -u 'stead-*' -u init.scope";
+        let script = r#"systemctl list-units --all --plain --no-legend 'stead-*'; systemctl --failed --plain --no-legend
+            ps axo pid,ppid,stat,etime,time,wchan:20,args | grep -v '\]$'
+            for process in $(pgrep -x nginx); do
+                echo "-- $process"; cat /proc/$process/syscall /proc/$process/stack; grep Sig /proc/$process/status
+            done
+            ss -Htnp state all '( sport = 80 )' | grep -v TIME-WAIT | head -n 60
+            journalctl --no-pager -o short-precise -n 1000 | grep -v '"stead-load"' | tail -n 100"#;
         match self.lab.exec(&["/bin/sh", "-c", script]) {
             Ok(output) => eprintln!("--- the lab\n{}", String::from_utf8_lossy(&output.stdout)),
             Err(error) => eprintln!("--- the lab: {error}"),

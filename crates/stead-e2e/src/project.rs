@@ -115,7 +115,7 @@ const APP: &str = r#"fun { inputs, .. } => {
     port = 5000,
     stopTimeout = 5,
     restart.delay = 0,
-    health = { path = "/health", deadline = 15 },
+    health = { path = "/health", deadline = 10 },
   },
   services.nginx.virtualHosts."app.small".locations."/" = {
     proxyPass = "http://127.0.0.1:5000",
@@ -124,7 +124,9 @@ const APP: &str = r#"fun { inputs, .. } => {
 }
 "#;
 
-const PYTHON: &str = r#"import os, signal, sys, threading, time
+/// `/` answers its text, `/health` whether it is well, `/slow` after three seconds, and `/ws` is a
+/// WebSocket that ticks ten times a second. Told to stop, it finishes what it has begun.
+const PYTHON: &str = r#"import base64, hashlib, os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sick = False
@@ -134,12 +136,33 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path == "/ws":
+            return self.tick()
+        if self.path == "/slow":
+            print("slow", flush=True)
+            time.sleep(3)
         ill = sick and self.path == "/health"
         body = b"ill" if ill else b"@answer@"
         self.send_response(503 if ill else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def tick(self):
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.close_connection = True
+        try:
+            while True:
+                self.wfile.write(b"\x81\x04tick")
+                self.wfile.flush()
+                time.sleep(0.1)
+        except OSError:
+            pass
 
     def log_message(self, *words):
         pass
