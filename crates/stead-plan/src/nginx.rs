@@ -96,8 +96,11 @@ impl Writing<'_, '_> {
         self.draft.places.resolve(option, text, &mut self.used)
     }
 
-    /// The app that is known by this port of the server itself.
-    fn app_on(&self, port: u16) -> Option<&Name> {
+    /// The app that is known by this address (`HOST:PORT`) of the server itself.
+    fn app_at(&self, address: &str) -> Option<&Name> {
+        let (host, port) = address.rsplit_once(':')?;
+        let is_own = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+        let port: u16 = port.parse().ok().filter(|_| is_own)?;
         let known = |port_of: Option<stead_model::name::Port>| port_of.is_some_and(|known| known.number() == port);
         self.draft.server.apps.iter().find(|(_, app)| known(app.port)).map(|(name, _)| name)
     }

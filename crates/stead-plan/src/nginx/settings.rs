@@ -124,6 +124,14 @@ fn group(writing: &mut Writing<'_, '_>, name: &str, upstream: &Upstream) -> Resu
     for (address, parameters) in &upstream.servers {
         let of_server = format!("{option}.servers.\"{address}\"");
         let address = value::word(&of_server, address)?;
+        if writing.app_at(&address).is_some() {
+            // The live instance may have another port; only `proxyPass` follows it.
+            return Err(PlanError::bad(
+                of_server,
+                &address,
+                "is an app's declared port: name it in `proxyPass` instead",
+            ));
+        }
         if parameters.trim().is_empty() {
             let _ = writeln!(out, "        server {address};");
         } else {

@@ -201,9 +201,7 @@ fn proxy_target(writing: &mut Writing<'_, '_>, option: &str, target: &str) -> Re
     }
     let plain = target.strip_prefix("http://").and_then(|rest| {
         let end = rest.find(['/', '?', '$']).unwrap_or(rest.len());
-        let (host, port) = rest[..end].rsplit_once(':')?;
-        let is_own = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
-        let app = writing.app_on(port.parse().ok().filter(|_| is_own)?)?;
+        let app = writing.app_at(&rest[..end])?;
         Some(format!("http://stead-{app}{}", &rest[end..]))
     });
     value::word(option, &plain.unwrap_or(target))

@@ -187,6 +187,15 @@ fn upstreams_and_lines_of_ones_own_are_kept() {
 }
 
 #[test]
+fn a_group_cannot_name_an_apps_port_which_its_instances_leave() {
+    let mut fixture = Fixture::two_sites();
+    let servers = [("127.0.0.1:4000".to_owned(), String::new())].into();
+    fixture.server.nginx.upstreams.insert(name("pool"), Upstream { servers, extra_config: String::new() });
+    let error = fixture.error();
+    assert!(error.contains("upstreams.pool.servers") && error.contains("proxyPass"), "{error}");
+}
+
+#[test]
 fn modules_are_loaded_in_an_order_that_works() {
     let mut fixture = Fixture::two_sites();
     let packages = ["nginx", "libnginx-mod-stream-geoip", "libnginx-mod-stream", "libnginx-mod-http-echo"];
