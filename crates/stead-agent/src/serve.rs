@@ -362,6 +362,10 @@ impl<R: Read, W: Write> Session<R, W> {
             Err(error) => return Ok(Err(of_activation(error))),
         };
         self.event(Event::Began { activation: folder.id().to_owned() })?;
+        // What has ended is told by its end alone: nothing of it waits for anybody any more.
+        if let Some(ended) = ended_already(&folder, self.active()) {
+            return Ok(Ok(Reply::Ended(Box::new(ended))));
+        }
         self.follow(&folder)
     }
 
@@ -509,22 +513,37 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
         return None;
     }
     let failed = activation::recover(folder.id()).err();
+    let ended = ended_already(folder, active).or_else(|| {
+        let journal = folder.read().ok()?;
+        Some(Ended {
+            activation: Some(journal.record.id),
+            outcome: Outcome::Stuck,
+            generation: Some(journal.record.generation),
+            active,
+            reason: journal.record.reason.or_else(|| failed.map(|error| error.to_string())),
+            log: Vec::new(),
+            usage: journal.usage,
+        })
+    })?;
+    Some(Ok(Reply::Ended(Box::new(ended))))
+}
+
+/// How an activation ended, by its journal; `None`: it has not.
+fn ended_already(folder: &Folder, active: Option<Hash>) -> Option<Ended> {
     let journal = folder.read().ok()?;
     let outcome = match journal.record.phase {
         Phase::Done => Outcome::Confirmed,
         Phase::WentBack => Outcome::WentBack,
-        _ => Outcome::Stuck,
+        Phase::Stuck => Outcome::Stuck,
+        _ => return None,
     };
-    let generation = Some(journal.record.generation);
-    let reason = journal.record.reason.or_else(|| failed.map(|error| error.to_string()));
-    let activation = Some(folder.id().to_owned());
-    Some(Ok(Reply::Ended(Box::new(Ended {
-        activation,
+    Some(Ended {
+        activation: Some(journal.record.id),
         outcome,
-        generation,
+        generation: Some(journal.record.generation),
         active,
-        reason,
+        reason: journal.record.reason,
         log: Vec::new(),
         usage: journal.usage,
-    }))))
+    })
 }

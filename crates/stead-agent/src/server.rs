@@ -28,6 +28,9 @@ const NGINX_DEADLINE: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_millis(10);
 /// Time between the first probes of an instance.
 const FIRST_PROBES: Duration = Duration::from_millis(50);
+/// Time between two questions to systemd about a unit that is watched: each takes processor time
+/// that a starting app on a small server needs itself.
+const WATCH: Duration = Duration::from_millis(250);
 
 /// The machine that this runs on, during one activation.
 pub struct RealServer<'a> {
@@ -269,7 +272,6 @@ impl Server for RealServer<'_> {
     }
 
     fn start(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::forget_failures(units).map_err(words)?;
         systemd::start(units).map_err(words)
     }
 
@@ -284,7 +286,6 @@ impl Server for RealServer<'_> {
     }
 
     fn restart(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::forget_failures(units).map_err(words)?;
         systemd::restart(units).map_err(words)
     }
 
@@ -319,6 +320,7 @@ impl Server for RealServer<'_> {
         let timeout = Duration::from_millis(health.timeout.into());
         let began = Instant::now();
         let end = began + Duration::from_millis(health.deadline.into());
+        let mut looked = began;
         let mut passed = 0;
         let mut last = "it was not probed".to_owned();
         loop {
@@ -331,8 +333,11 @@ impl Server for RealServer<'_> {
                 }
                 Err(why) => {
                     passed = 0;
-                    if let Some(ended) = self.unit_failed(unit) {
-                        return Err(Failure(ended));
+                    if looked.elapsed() >= WATCH || Instant::now() >= end {
+                        looked = Instant::now();
+                        if let Some(ended) = self.unit_failed(unit) {
+                            return Err(Failure(ended));
+                        }
                     }
                     last = why;
                 }
@@ -344,8 +349,11 @@ impl Server for RealServer<'_> {
                 )));
             }
             let interval = Duration::from_millis(health.interval.into());
-            let quick = began.elapsed() < Duration::from_secs(5) || passed > 0;
-            sleep(if quick { interval.min(FIRST_PROBES) } else { interval });
+            sleep(match passed {
+                1.. => interval.min(BEAT),
+                0 if began.elapsed() < Duration::from_secs(5) => interval.min(FIRST_PROBES),
+                0 => interval,
+            });
         }
     }
 
@@ -381,7 +389,7 @@ impl Server for RealServer<'_> {
             self.soak_ends = None;
             return false;
         }
-        sleep(Duration::from_millis(100).min(wanted));
+        sleep(WATCH.min(wanted));
         true
     }
 

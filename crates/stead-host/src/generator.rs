@@ -25,16 +25,18 @@ if ! [ -e "$active" ] && [ -e "{confirmed}" ]; then
     ln -sfn "$(readlink "{confirmed}")" "$active"
 fi
 generation=$(readlink "$active" 2>/dev/null)
-for unit in "{draining}"/* "$generation/units"/*; do
-    name=${{unit##*/}}
-    if [ -L "$unit" ] || [ -f "$unit" ]; then
-        ln -sfn "$unit" "$out/$name"
-    elif [ -d "$unit" ]; then
-        mkdir -p "$out/$name"
-        for link in "$unit"/*; do
-            ln -sfn "../${{link##*/}}" "$out/$name/${{link##*/}}"
-        done
-    fi
+# Two calls of ln for each folder, however many units there are: this runs at every reload of systemd.
+for folder in "{draining}" "$generation/units"; do
+    set --
+    for unit in "$folder"/*; do
+        if [ -L "$unit" ] || [ -f "$unit" ]; then
+            set -- "$@" "$unit"
+        elif [ -d "$unit" ]; then
+            mkdir -p "$out/${{unit##*/}}"
+            cp -P "$unit"/* "$out/${{unit##*/}}/"
+        fi
+    done
+    [ $# = 0 ] || ln -sf -t "$out" "$@"
 done
 exit 0
 "#,

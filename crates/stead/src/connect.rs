@@ -3,13 +3,13 @@
 //! The login takes longer than everything that is done meanwhile, so it begins in a thread of its
 //! own and is joined when it is needed. Whoever is logged in is compared with what was declared.
 
-use crate::arguments::Target;
+use crate::arguments::{Place, Target};
 use crate::commands::lab;
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::Output;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
@@ -38,16 +38,20 @@ pub(crate) struct Connected {
     destination: Destination,
 }
 
+fn of_lab(name: &str) -> Result<Destination, Failure> {
+    let wrong = |error: stead_remote::destination::InvalidHost| Failure::request(error.to_string());
+    let found = lab::labs()?.get(&lab::name(name)?);
+    let lab = found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
+    let mut destination = Destination::new(&lab.ssh_host()).map_err(wrong)?;
+    destination.config_file = Some(lab.ssh_config());
+    Ok(destination)
+}
+
 /// Where a server is, as the operator wants it now.
 pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destination, Failure> {
     let wrong = |error: stead_remote::destination::InvalidHost| Failure::request(error.to_string());
     if let Some(name) = &target.place.lab {
-        let found = lab::labs()?.get(&lab::name(name)?);
-        let lab =
-            found.map_err(|error| Failure::request(chain(&error)).hint(format!("`stead lab up {name}` makes it")))?;
-        let mut destination = Destination::new(&lab.ssh_host()).map_err(wrong)?;
-        destination.config_file = Some(lab.ssh_config());
-        return Ok(destination);
+        return of_lab(name);
     }
     let Some(text) = &target.place.host else {
         let mut destination = Destination::new(&server.host).map_err(wrong)?;
@@ -84,13 +88,62 @@ fn agent() -> Result<AgentBinary, Failure> {
         .map_err(|error| Failure::before(format!("the program cannot read itself, to send it along: {error}")))
 }
 
+/// Begins to log in before the project is evaluated, where the server was when it was last reached
+/// for this project. [`keep`] compares that with what the project says.
+pub(crate) fn early(root: &Path, target: &Target) -> Option<Connecting> {
+    let destination = match &target.place {
+        Place { lab: Some(name), .. } => of_lab(name).ok()?,
+        Place { host: Some(_), .. } => return None,
+        Place { .. } => {
+            let text = std::fs::read_to_string(remembered(root, target)).ok()?;
+            let (host, user, port): (String, Option<UserName>, Option<Port>) = serde_json::from_str(&text).ok()?;
+            let mut destination = Destination::new(&host).ok()?;
+            (destination.user, destination.port) = (user, port);
+            destination
+        }
+    };
+    Some(log_in(destination))
+}
+
+/// The early login, if it goes where the project says; else another one.
+pub(crate) fn keep(
+    early: Option<Connecting>,
+    root: &Path,
+    server: &Server,
+    target: &Target,
+) -> Result<Connecting, Failure> {
+    let wanted = destination(server, target)?;
+    match early {
+        Some(connecting) if connecting.destination == wanted => Ok(connecting),
+        _ => {
+            if target.place.lab.is_none() && target.place.host.is_none() {
+                let place = remembered(root, target);
+                let text = serde_json::to_string(&(wanted.host(), &wanted.user, &wanted.port)).unwrap_or_default();
+                // Only the time of the next login depends on it.
+                let _ = place.parent().map(std::fs::create_dir_all);
+                let _ = std::fs::write(place, text);
+            }
+            Ok(log_in(wanted))
+        }
+    }
+}
+
+fn remembered(root: &Path, target: &Target) -> PathBuf {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let key = format!("{}\n{}", root.display(), target.server.as_deref().unwrap_or_default());
+    environment::cache().join("destinations").join(format!("{}.json", Hash::of(key.as_bytes())))
+}
+
 /// Begins to log in.
 pub(crate) fn begin(server: &Server, target: &Target) -> Result<Connecting, Failure> {
-    let destination = destination(server, target)?;
+    destination(server, target).map(log_in)
+}
+
+fn log_in(destination: Destination) -> Connecting {
     let there = destination.clone();
     // The program is read, to know its hash, while nobody waits for it.
     let login = move || Ok(open(&there, &agent()?, Login::Any));
-    Ok(Connecting { thread: std::thread::spawn(login), destination })
+    Connecting { thread: std::thread::spawn(login), destination }
 }
 
 fn failed(error: &OpenError, destination: &Destination) -> Failure {

@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod environment;
 mod failure;
+mod interrupt;
 mod output;
 mod packages;
 mod place;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
+    if matches!(arguments.command, Command::Deploy { .. } | Command::Up { .. } | Command::Rollback { .. }) {
+        interrupt::listen();
+    }
     let mut output = Output::new(&arguments.global);
     match run(&arguments, &mut output) {
         Ok(code) => {

@@ -8,6 +8,7 @@ use crate::arguments::{Global, Target, Trial};
 use crate::connect::{self, Connected, Connecting};
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
+use crate::interrupt;
 use crate::output::{Output, bytes};
 use crate::packages::{self, Packages};
 use crate::place;
@@ -37,28 +38,31 @@ struct Measured {
 pub(crate) fn up(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
     let began = Instant::now();
     output.phase("update");
+    // The login goes on while the project is evaluated and the inputs are resolved.
+    let early = connect::early(&global.project, target);
     let mut project = project::load(&global.project, output)?;
-    // The login goes on while the inputs are resolved.
-    let connecting = connect::begin(project.server(target.server.as_deref())?, target)?;
+    let connecting = connect::keep(early, &global.project, project.server(target.server.as_deref())?, target)?;
     let (lock, moved) = update::resolve(&project, None, output)?;
     project.lock = Some(lock);
     if !moved.is_empty() {
         update::show(&moved, output);
     }
-    deploy_loaded(&project, target, Some(connecting), trial, began, output)
+    deploy_loaded(&project, target, connecting, trial, began, output)
 }
 
 /// check + deploy.
 pub(crate) fn deploy(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
     let began = Instant::now();
+    let early = connect::early(&global.project, target);
     let project = project::load(&global.project, output)?;
-    deploy_loaded(&project, target, None, trial, began, output)
+    let connecting = connect::keep(early, &global.project, project.server(target.server.as_deref())?, target)?;
+    deploy_loaded(&project, target, connecting, trial, began, output)
 }
 
 fn deploy_loaded(
     project: &Loaded,
     target: &Target,
-    connecting: Option<Connecting>,
+    connecting: Connecting,
     trial: &Trial,
     began: Instant,
     output: &mut Output,
@@ -66,7 +70,6 @@ fn deploy_loaded(
     let server = project.server(target.server.as_deref())?;
     let snapshots = project.snapshots()?;
     project.fitting_lock(&snapshots)?;
-    let connecting = connecting.map_or_else(|| connect::begin(server, target), Ok)?;
     output.phase("build");
     let ready = project.plan(server, &snapshots, output)?;
     output.phase("connect");
@@ -240,7 +243,10 @@ fn watch(
     output: &mut Output,
 ) -> Result<(), Failure> {
     match event {
-        Event::Began { activation: id } => *activation = Some(id),
+        Event::Began { activation: id } => {
+            interrupt::under_way(&id, trial.confirm_deadline);
+            *activation = Some(id);
+        }
         Event::Phase(Phase::OnTrial) => output.phase("switch"),
         Event::Phase(Phase::GoingBack) => output.phase("going back"),
         Event::Live { .. } => {
@@ -266,7 +272,7 @@ pub(crate) fn attach(global: &Global, target: &Target, trial: &Trial, output: &m
     let server = project.server(target.server.as_deref())?;
     output.phase("connect");
     let mut connected = connect::begin(server, target)?.join(output)?;
-    let mut measured = Measured { began: Some(Instant::now()), live: None };
+    let mut measured = Measured::default();
     let ended = activate(&mut connected, &Request::Attach { activation: None }, trial, &mut measured, output)?;
     conclude(&connected, server, &ended, &measured, output)
 }
@@ -280,10 +286,11 @@ pub(crate) fn rollback(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let began = Instant::now();
+    output.phase("connect");
+    let early = connect::early(&global.project, target);
     let project = project::load(&global.project, output)?;
     let server = project.server(target.server.as_deref())?;
-    output.phase("connect");
-    let mut connected = connect::begin(server, target)?.join(output)?;
+    let mut connected = connect::keep(early, &global.project, server, target)?.join(output)?;
     let generation = to.map(|text| kept(&connected, text)).transpose()?;
     let request = Request::Activate {
         generation,
@@ -321,6 +328,7 @@ fn conclude(
     measured: &Measured,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    interrupt::over();
     output.finish();
     let seconds = measured.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
     let sent = connected.session.sent();
@@ -358,11 +366,12 @@ fn conclude(
         }
         Outcome::Confirmed => {
             let live = measured.live.map(|live| format!("live after {live:.2} s, ")).unwrap_or_default();
-            output.good(&format!(
-                "generation {id} is live on {}: {live}confirmed after {seconds:.2} s, {} sent",
-                server.name,
-                bytes(sent)
-            ));
+            // Of one that was found again, only how it ended is known here.
+            let times = match measured.began {
+                Some(_) => format!(": {live}confirmed after {seconds:.2} s, {} sent", bytes(sent)),
+                None => " and confirmed".to_owned(),
+            };
+            output.good(&format!("generation {id} is live on {}{times}", server.name));
             if connected.hello.active.is_some() {
                 output.say("  undo: stead rollback");
             }
