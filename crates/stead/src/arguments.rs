@@ -162,7 +162,7 @@ Examples:
     Deploy {
         #[command(flatten)]
         target: Target,
-        /// Find the running or the last activation again, and tell how it ends
+        /// Find the running or the last activation again: confirm it if it waits for that, and tell how it ends
         #[arg(long)]
         attach: bool,
         #[command(flatten)]

@@ -2,6 +2,7 @@
 //!
 //! Runs the real program with `--help`, never with anything that does something. `docs/commands.md` is
 //! written from it: `UPDATE_DOCS=1 cargo nextest run -p stead --test help`.
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
