@@ -55,6 +55,10 @@ fn refused(kind: Failure, what: impl Into<String>) -> Failed {
     Failed { kind, what: what.into(), hint: None }
 }
 
+fn busy(running: &stead_remote::message::Running) -> Failed {
+    refused(Failure::Busy, format!("another deploy is under way: {} by {}", running.activation, running.by))
+}
+
 fn of_store(error: impl std::error::Error + 'static) -> Failed {
     of_stage(stage::Error::store(error))
 }
@@ -63,6 +67,7 @@ fn of_stage(error: stage::Error) -> Failed {
     let kind = match &error {
         error if error.is_full() => Failure::FullDisk,
         stage::Error::NoFolder { .. }
+        | stage::Error::Misunderstood { .. }
         | stage::Error::NoProgram { .. }
         | stage::Error::PortTaken { .. }
         | stage::Error::Nginx(_) => Failure::Unfit,
@@ -192,10 +197,7 @@ impl<R: Read, W: Write> Session<R, W> {
             return Ok(());
         }
         if let Some(running) = inspect::running() {
-            return Err(refused(
-                Failure::Busy,
-                format!("another deploy is under way: {} by {}", running.activation, running.by),
-            ));
+            return Err(busy(&running));
         }
         match Store::lock(Path::new(layout::LOCK)) {
             Ok(Some(guard)) => {
@@ -257,6 +259,9 @@ impl<R: Read, W: Write> Session<R, W> {
         by: String,
         settings: Settings,
     ) -> Result<Answer, Error> {
+        if let Some(running) = inspect::running() {
+            return Ok(Err(busy(&running)));
+        }
         let (active, confirmed) = (self.active(), self.confirmed());
         if from.is_some_and(|from| from.active != active) {
             let now = active.map_or("nothing of Stead's".to_owned(), |id| format!("generation {}", id.short()));

@@ -61,6 +61,14 @@ pub enum Error {
         /// The program.
         program: String,
     },
+    /// systemd does not understand a line of a unit.
+    #[error("{option}: systemd says: {words}")]
+    Misunderstood {
+        /// The option.
+        option: String,
+        /// systemd's own words.
+        words: String,
+    },
     /// A foreign program listens where the generation wants to.
     #[error("{option}: port {port} is taken on the server by `{command}` (process {pid})")]
     PortTaken {
@@ -156,6 +164,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
             return Err(Error::NoFolder { path: path.to_string(), option: option.clone() });
         }
     }
+    understood(generation, from)?;
     programs(generation, from)?;
     free_ports(generation, from)?;
     test_nginx(generation, from)
@@ -201,6 +210,11 @@ fn is_executable(root: &Path, program: &str) -> bool {
     if program.starts_with(layout::TREES) {
         return is_program(Path::new(program));
     }
+    if !program.contains('/') {
+        // Where systemd itself looks (`systemd.service(5)`, "Command lines").
+        const PATH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+        return PATH.iter().any(|folder| is_executable(root, &format!("{folder}/{program}")));
+    }
     let Ok(folder) = fs::File::open(root) else { return false };
     let how = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     // openat2(2): the kernel resolves the path as if the folder were the root.
@@ -209,6 +223,23 @@ fn is_executable(root: &Path, program: &str) -> bool {
     found
         .and_then(|file| rustix::fs::fstat(&file))
         .is_ok_and(|found| found.st_mode & 0o170_000 == 0o100_000 && found.st_mode & 0o111 != 0)
+}
+
+/// systemd understands every line of the units that are declared in its own words.
+///
+/// It would ignore what it does not know, and find a wrong time only when a timer is started.
+fn understood(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    let units = Path::new(layout::GENERATIONS).join(generation.id().to_string()).join("units");
+    let is_new = |name: &UnitName| from.is_none_or(|from| from.units.get(name) != generation.units.get(name));
+    let declared = generation.units.iter().filter(|(_, unit)| matches!(unit.role, Role::Service {} | Role::Timer {}));
+    for (name, unit) in declared.filter(|(name, _)| is_new(name)) {
+        let file = units.join(name.as_str()).display().to_string();
+        if let Some(words) = stead_host::systemd::misunderstood(&file) {
+            let kind = if matches!(unit.role, Role::Timer {}) { "timers" } else { "services" };
+            return Err(Error::Misunderstood { option: format!("systemd.{kind}.{}", plain(name)), words });
+        }
+    }
+    Ok(())
 }
 
 /// No foreign program listens where the generation's sockets and apps want to.

@@ -177,6 +177,30 @@ pub fn last_words(unit: &UnitName, lines: usize, since: i64) -> Result<String, R
     run("journalctl", &["--no-pager", "--quiet", "--output=cat", &count, &since, "--unit", unit.as_str()])
 }
 
+/// What systemd does not understand of a unit file, in its own words (`systemd-analyze(1)`, "verify");
+/// `None`: nothing. What it says of programs and other units is not asked here.
+pub fn misunderstood(file: &str) -> Option<String> {
+    const COMPLAINTS: [&str; 6] = [
+        "Unknown key",
+        "Unknown section",
+        "Unknown lvalue",
+        "Failed to parse",
+        "Invalid ",
+        "Assignment outside of section",
+    ];
+    let arguments = ["verify", "--man=no", "--recursive-errors=no", file];
+    let output = std::process::Command::new("systemd-analyze")
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = words.lines().find(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)))?;
+    // The place is a path of the store, which says nothing to the operator.
+    Some(line.rsplit_once(file).map_or(line, |(_, rest)| rest).trim_start_matches([':', ' ']).to_owned())
+}
+
 /// systemd's version number.
 ///
 /// # Errors

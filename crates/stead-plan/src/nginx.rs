@@ -96,6 +96,17 @@ impl Writing<'_, '_> {
         self.draft.places.resolve(option, text, &mut self.used)
     }
 
+    /// Whether a path below the trees is there, as far as it can be told: up to a variable in it.
+    fn is_there(&self, path: &str) -> bool {
+        let inside = path.strip_prefix(layout::TREES).unwrap_or_default().trim_start_matches('/');
+        let (id, rest) = inside.split_once('/').unwrap_or((inside, ""));
+        let Some((_, tree)) = id.parse().ok().and_then(|id: Hash| self.used.get(&id)) else { return true };
+        let rest = rest.trim_end_matches('/');
+        let below = format!("{rest}/");
+        let is_it = |known: &str| known == rest || known.starts_with(&below);
+        rest.is_empty() || rest.contains('$') || tree.entries.keys().any(|known| is_it(known.as_str()))
+    }
+
     /// The app that is known by this address (`HOST:PORT`) of the server itself.
     fn app_at(&self, address: &str) -> Option<&Name> {
         let (host, port) = address.rsplit_once(':')?;

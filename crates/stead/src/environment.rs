@@ -35,11 +35,20 @@ pub(crate) fn no_colour() -> bool {
     variable("NO_COLOR").is_some()
 }
 
+/// The name of the user that runs this, by the system's list of users.
+fn user_by_number() -> Option<String> {
+    let number = rustix::process::getuid().as_raw().to_string();
+    let list = std::fs::read_to_string("/etc/passwd").ok()?;
+    let is_it = |line: &&str| line.split(':').nth(2) == Some(number.as_str());
+    list.lines().find(is_it)?.split(':').next().map(str::to_owned)
+}
+
 /// `user@host` of the operator, for the history.
 pub(crate) fn operator() -> String {
     let user = variable("SUDO_USER")
         .or_else(|| variable("USER"))
         .or_else(|| variable("LOGNAME"))
+        .or_else(user_by_number)
         .unwrap_or_else(|| "unknown".into());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")

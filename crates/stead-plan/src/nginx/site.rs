@@ -220,6 +220,9 @@ fn folder(writing: &mut Writing<'_, '_>, option: &str, text: &str) -> Result<Fol
     let path = writing.resolve(option, text)?;
     let immutable = path.starts_with(&format!("{}/", layout::TREES));
     let written = value::word(option, &path)?;
+    if immutable && !writing.is_there(&path) {
+        return Err(PlanError::bad(option, text, "names something that the input does not have"));
+    }
     // The part before a variable; what comes after the last `/` of it may be part of a name.
     let fixed = path.find('$').map_or(path.as_str(), |variable| &path[..path[..variable].rfind('/').unwrap_or(0)]);
     let fixed = fixed.trim_end_matches('/');

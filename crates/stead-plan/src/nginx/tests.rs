@@ -187,6 +187,15 @@ fn upstreams_and_lines_of_ones_own_are_kept() {
 }
 
 #[test]
+fn a_root_that_the_input_does_not_have_is_refused() {
+    let mut fixture = Fixture::two_sites();
+    let root = fixture.site("nick.example").root.clone().unwrap();
+    fixture.site("nick.example").root = Some(format!("{root}/nowhere"));
+    let error = fixture.error();
+    assert!(error.contains("root") && error.contains("does not have"), "{error}");
+}
+
+#[test]
 fn a_group_cannot_name_an_apps_port_which_its_instances_leave() {
     let mut fixture = Fixture::two_sites();
     let servers = [("127.0.0.1:4000".to_owned(), String::new())].into();
