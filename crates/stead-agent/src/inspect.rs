@@ -3,7 +3,7 @@
 //! Changes nothing of Stead's; a command that the operator runs may of course change what it likes.
 
 use crate::activation::{Folder, Journal};
-use crate::server;
+use crate::{server, stand_in};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use stead_host::systemd;
 use stead_model::activation::Record;
-use stead_model::generation::{Generation, Role};
+use stead_model::generation::{Generation, Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{Name, UnitName};
@@ -74,18 +74,20 @@ pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> S
     let generation = active.and_then(|id| store.generation(&id).ok().flatten());
     let draining = fs::read_dir(layout::DRAINING).into_iter().flatten().flatten();
     let draining: Vec<UnitName> = draining.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let mut units: Vec<UnitName> = generation.iter().flat_map(|generation| generation.units.keys().cloned()).collect();
-    units.extend(
-        draining
-            .into_iter()
-            .filter(|unit| !generation.as_ref().is_some_and(|generation| generation.units.contains_key(unit))),
-    );
+    let declared = generation.iter().flat_map(|generation| &generation.units);
+    let mut units: Vec<(UnitName, Option<&Unit>)> =
+        declared.map(|(name, unit)| (stand_in::live(name), Some(unit))).collect();
+    for unit in draining {
+        if units.iter().all(|(known, _)| *known != unit) {
+            units.push((unit, None));
+        }
+    }
     Status {
         active,
         confirmed,
         running: running(),
         last: history(Some(1)).pop(),
-        units: unit_states(&units, generation.as_ref()),
+        units: unit_states(&units),
         generations: store.generations().unwrap_or_default(),
         store_size: size(Path::new(layout::STATE)),
         uptime: uptime(),
@@ -118,10 +120,10 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-fn unit_states(units: &[UnitName], generation: Option<&Generation>) -> Vec<UnitStatus> {
+fn unit_states(units: &[(UnitName, Option<&Unit>)]) -> Vec<UnitStatus> {
     const PROPERTIES: &str = "--property=Id,ActiveState,SubState,StateChangeTimestampMonotonic,MemoryCurrent,NRestarts";
     let mut arguments = vec!["show", PROPERTIES];
-    arguments.extend(units.iter().map(UnitName::as_str));
+    arguments.extend(units.iter().map(|(unit, _)| unit.as_str()));
     if units.is_empty() {
         return Vec::new();
     }
@@ -132,11 +134,10 @@ fn unit_states(units: &[UnitName], generation: Option<&Generation>) -> Vec<UnitS
         .filter_map(|block| Some(((*block.get("Id")?).to_owned(), block)))
         .collect();
     let now = uptime();
-    let state = |unit: &UnitName| {
+    let state = |(unit, wanted): &(UnitName, Option<&Unit>)| {
         let empty = BTreeMap::new();
         let block = blocks.get(unit.as_str()).unwrap_or(&empty);
         let text = |key: &str| block.get(key).copied().unwrap_or_default();
-        let wanted = generation.and_then(|generation| generation.units.get(unit));
         let active = text("ActiveState");
         let since: u64 = text("StateChangeTimestampMonotonic").parse().unwrap_or(0);
         UnitStatus {
@@ -183,7 +184,7 @@ pub fn units_of(generation: Option<&Generation>, of: Option<&str>) -> Vec<String
 pub fn beside_app(generation: &Generation, app: &Name, command: &[String]) -> Option<Command> {
     let is_it = |role: &Role| matches!(role, Role::App { app: known, .. } if known == app);
     let unit = generation.units.iter().find(|(_, unit)| is_it(&unit.role)).map(|(name, _)| name)?;
-    beside(unit, command)
+    beside(&stand_in::live(unit), command)
 }
 
 /// A command in the surroundings of a unit's main process, by `nsenter(1)`.

@@ -15,4 +15,5 @@ pub mod inspect;
 pub mod serve;
 pub mod server;
 pub mod stage;
+pub mod stand_in;
 mod unpack;

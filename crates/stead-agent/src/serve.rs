@@ -341,8 +341,9 @@ impl<R: Read, W: Write> Session<R, W> {
     /// Whether everything of a generation that should run does run.
     fn all_well(&self, generation: &Generation) -> bool {
         let units: Vec<_> = generation.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
-        let states = stead_host::systemd::states(&units).unwrap_or_default();
-        units.iter().all(|unit| states.get(*unit).is_some_and(stead_host::systemd::UnitState::is_active))
+        let live = crate::stand_in::all_live(&units);
+        let states = stead_host::systemd::states(&live.iter().collect::<Vec<_>>()).unwrap_or_default();
+        live.iter().all(|unit| states.get(unit).is_some_and(stead_host::systemd::UnitState::is_active))
     }
 
     fn confirm(&mut self, id: &str) -> Answer {

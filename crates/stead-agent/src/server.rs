@@ -4,6 +4,7 @@
 //! (pointers). What it decides by itself is only how long to wait, and which port is free.
 
 use crate::activation::{Folder, Journal, Line};
+use crate::stand_in;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use stead_engine::effects::{Failure, Login, Result, Server, UnitState};
+use stead_host::run::RunError;
 use stead_host::{generator, nginx, ports, probe, systemd, users};
 use stead_model::activation::Phase;
 use stead_model::hash::Hash;
@@ -57,6 +59,12 @@ fn words<E: std::error::Error>(error: E) -> Failure {
     Failure(text)
 }
 
+/// Does this with the live names of units.
+fn on_live(units: &[&UnitName], act: impl FnOnce(&[&UnitName]) -> std::result::Result<(), RunError>) -> Result<()> {
+    let live = stand_in::all_live(units);
+    act(&live.iter().collect::<Vec<_>>()).map_err(words)
+}
+
 /// Writes a small file of `/run/stead` by rename.
 fn place(path: &Path, content: &str) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -76,9 +84,14 @@ fn instance_file(unit: &UnitName) -> PathBuf {
     Path::new(layout::INSTANCES).join(format!("{unit}.env"))
 }
 
-/// The port in an instance's environment file.
+/// The port of an instance, or of what stands in for it.
 pub fn instance_port(unit: &UnitName) -> Option<Port> {
-    let text = fs::read_to_string(instance_file(unit)).ok()?;
+    port_in(&instance_file(&stand_in::live(unit)))
+}
+
+/// The port in an instance's environment file.
+fn port_in(path: &Path) -> Option<Port> {
+    let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| Port::new(line.split_once('=')?.1.trim_matches('"').parse().ok()?))
 }
 
@@ -105,16 +118,14 @@ impl<'a> RealServer<'a> {
     fn given_ports(&self, unit: &UnitName) -> Vec<u16> {
         let own = instance_file(unit);
         let files = fs::read_dir(layout::INSTANCES).into_iter().flatten().flatten().map(|entry| entry.path());
-        let others = files.filter(|path| *path != own).filter_map(|path| {
-            let unit = path.file_stem()?.to_str()?.parse().ok()?;
-            instance_port(&unit).map(Port::number)
-        });
+        let others = files.filter(|path| *path != own).filter_map(|path| port_in(&path).map(Port::number));
         others.collect()
     }
 
     fn unit_failed(&mut self, unit: &UnitName) -> Option<String> {
-        let states = systemd::states(&[unit]).ok()?;
-        let state = states.get(unit)?;
+        let unit = stand_in::live(unit);
+        let states = systemd::states(&[&unit]).ok()?;
+        let state = states.get(&unit)?;
         let gone = state.active == "failed" || state.restarts > 0 || state.sub == "auto-restart" || state.is_gone();
         gone.then(|| format!("it ended ({}, status {})", state.result, state.status))
     }
@@ -214,7 +225,7 @@ impl Server for RealServer<'_> {
                 let _ = fs::remove_file(instance_file(unit));
             }
         }
-        Ok(())
+        stand_in::release().map_err(words)
     }
 
     fn activate(&mut self, generation: Option<&Hash>) -> Result<()> {
@@ -247,6 +258,8 @@ impl Server for RealServer<'_> {
     }
 
     fn give_port(&mut self, unit: &UnitName, variable: &str, declared: Port) -> Result<Port> {
+        stand_in::make_way(unit).map_err(words)?;
+        let unit = &stand_in::live(unit);
         let taken = self.given_ports(unit);
         let port = if !taken.contains(&declared.number()) && ports::is_free(declared.number()) {
             declared
@@ -272,21 +285,22 @@ impl Server for RealServer<'_> {
     }
 
     fn start(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::start(units).map_err(words)
+        units.iter().try_for_each(|unit| stand_in::make_way(unit)).map_err(words)?;
+        on_live(units, systemd::start)
     }
 
     fn stop(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::stop(units).map_err(words)?;
+        on_live(units, systemd::stop)?;
         // One that had failed would be remembered as failed, and the system as degraded, long after it is gone.
-        systemd::forget_failures(units).map_err(words)
+        on_live(units, systemd::forget_failures)
     }
 
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::request_stop(units).map_err(words)
+        on_live(units, systemd::request_stop)
     }
 
     fn restart(&mut self, units: &[&UnitName]) -> Result<()> {
-        systemd::restart(units).map_err(words)
+        on_live(units, systemd::restart)
     }
 
     fn reload(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -294,8 +308,9 @@ impl Server for RealServer<'_> {
     }
 
     fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>> {
-        let states = systemd::states(units).map_err(words)?;
-        let state = |unit: &&UnitName| match states.get(*unit) {
+        let live = stand_in::all_live(units);
+        let states = systemd::states(&live.iter().collect::<Vec<_>>()).map_err(words)?;
+        let state = |unit: &UnitName| match states.get(unit) {
             Some(state) => match state.active.as_str() {
                 "active" | "reloading" => UnitState::Active { restarts: state.restarts },
                 // A one-off task that ended well is as it should be.
@@ -309,11 +324,11 @@ impl Server for RealServer<'_> {
             },
             None => UnitState::Inactive,
         };
-        Ok(units.iter().map(state).collect())
+        Ok(live.iter().map(state).collect())
     }
 
     fn last_words(&mut self, unit: &UnitName) -> String {
-        systemd::last_words(unit, 10, self.journal.record.began).unwrap_or_default()
+        systemd::last_words(&stand_in::live(unit), 10, self.journal.record.began).unwrap_or_default()
     }
 
     fn await_health(&mut self, unit: &UnitName, port: Option<Port>, health: &Health) -> Result<()> {
@@ -324,7 +339,7 @@ impl Server for RealServer<'_> {
         let mut passed = 0;
         let mut last = "it was not probed".to_owned();
         loop {
-            match ask(unit, port, &health.check, timeout) {
+            match ask(&stand_in::live(unit), port, &health.check, timeout) {
                 Ok(()) => {
                     passed += 1;
                     if passed >= health.passes {

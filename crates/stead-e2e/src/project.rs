@@ -45,6 +45,8 @@ pub struct Small {
     pub answer: String,
     /// Python that the app runs before it listens; it can end the app, or make it sick (`sick = True`).
     pub prelude: String,
+    /// Seconds that the app is given to stop.
+    pub stop_timeout: u32,
     /// The content of the site's `index.html`.
     pub page: String,
     /// The body of a Nickel record merged over the server's declaration.
@@ -59,6 +61,7 @@ impl Default for Small {
             debian: "bookworm",
             answer: "one".into(),
             prelude: String::new(),
+            stop_timeout: 5,
             page: "page one\n".into(),
             extra: String::new(),
             has_app: true,
@@ -76,7 +79,8 @@ impl Small {
         };
         put("stead.ncl", &STEAD.replace("@debian@", self.debian));
         put("server.ncl", SERVER);
-        put("app.ncl", if self.has_app { APP } else { "fun { inputs, .. } => {}" });
+        let app = if self.has_app { APP } else { "fun { inputs, .. } => {}" };
+        put("app.ncl", &app.replace("@stop@", &self.stop_timeout.to_string()));
         put("extra.ncl", &format!("fun {{ inputs, .. }} => {{\n{}\n}}\n", self.extra));
         put("site/index.html", &self.page);
         put("app/server.py", &PYTHON.replace("@answer@", &self.answer).replace("@prelude@", &self.prelude));
@@ -113,7 +117,7 @@ const APP: &str = r#"fun { inputs, .. } => {
     exec = "/usr/bin/python3 -u server.py",
     packages = ["python3"],
     port = 5000,
-    stopTimeout = 5,
+    stopTimeout = @stop@,
     restart.delay = 0,
     health = { path = "/health", deadline = 10 },
   },
