@@ -1,0 +1,97 @@
+//! A generation that does not fit the server: found when it is staged, before anything is switched.
+
+use crate::refusal::{holds, refused, state};
+use stead_e2e::lab::Machine;
+use stead_e2e::{Small, Stage};
+
+/// The small project with this added to its server.
+fn with(extra: &str) -> Small {
+    Small { extra: extra.to_owned(), ..Small::default() }
+}
+
+#[test]
+fn what_does_not_fit_the_server_is_refused_before_the_switch_with_the_option_to_mend() {
+    let stage = Stage::with_small(&Small::default(), Machine::bookworm());
+    let short = stage.stead(&["up"]).well().text("generation")[..8].to_owned();
+    let now = format!("  now: the server runs generation {short}");
+    let before = state(&stage.lab);
+
+    let ghost = "apps.ghost = { source = inputs.app.path, exec = \"/usr/bin/ghost --now\", packages = [\"python3\"] },";
+    with(ghost).write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    holds(&said, &["error: apps.ghost.exec: there is no program `/usr/bin/ghost`", &now]);
+
+    let service = "runtimes.tools.packages = [\"python3\"],\nsystemd.services.tidy = { runtime = \"tools\", serviceConfig.ExecStart = \"/usr/bin/tidy\" },";
+    with(service).write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    holds(&said, &["error: systemd.services.tidy.serviceConfig.ExecStart: there is no program `/usr/bin/tidy`", &now]);
+
+    with("services.nginx.virtualHosts.\"bad.small\".extraConfig = \"\n    gzip on;\n    proxy_pas http://nowhere;\n  \",").write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    let line = std::fs::read_to_string(stage.project.join("extra.ncl")).unwrap();
+    let line = 1 + line.lines().position(|line| line.contains("proxy_pas")).unwrap();
+    holds(
+        &said,
+        &[
+            "error: nginx refuses the configuration of the site `bad.small`: unknown directive \"proxy_pas\"",
+            "nginx/sites/bad.small.conf:",
+            ": proxy_pas http://nowhere;",
+            &format!("written in extra.ncl:{line}"),
+            &now,
+        ],
+    );
+
+    with("services.nginx.virtualHosts.\"old.small\".root = \"/var/www/none\",").write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    holds(&said, &["error: services.nginx.virtualHosts.\"old.small\".root: there is no folder `/var/www/none`", &now]);
+
+    // All of that left things to collect, and nothing that is damaged or served.
+    stage.stead(&["verify"]).well();
+    assert_eq!((stage.get("app.small", "/").body, state(&stage.lab)), ("one".to_owned(), before));
+
+    // The folder that was missing is served once it is there, from where it is.
+    stage.lab.run("mkdir -p /var/www/none && echo from the server > /var/www/none/index.html");
+    stage.stead(&["up"]).well();
+    assert_eq!(stage.get("old.small", "/").body, "from the server\n");
+    stage.lab.run("echo changed > /var/www/none/index.html");
+    assert_eq!(stage.get("old.small", "/").body, "changed\n");
+}
+
+#[test]
+fn a_port_that_a_foreign_program_has_is_refused_with_the_program_and_its_process() {
+    let small = Small { has_app: false, ..Small::default() };
+    let stage = Stage::with_small(&small, Machine::bookworm());
+    let foreign = |unit: &str, port: u16| {
+        // perl-base is essential: every Debian has it.
+        let listen = format!(
+            "$s = IO::Socket::INET->new(LocalPort => {port}, Listen => 1) or die; \
+             open $f, q(>), q(/run/{unit}.up); close $f; sleep 1000"
+        );
+        stage.lab.run(&format!("systemd-run -q --unit={unit} perl -MIO::Socket::INET -e '{listen}'"));
+        stage.lab.run(&format!("timeout 20 sh -c 'until [ -e /run/{unit}.up ]; do sleep 0.05; done'"));
+        stage.lab.show(&format!("{unit}.service"), "MainPID")
+    };
+
+    let apache = foreign("apache", 80);
+    let said = refused(&stage, 3, &["up"]);
+    holds(
+        &said,
+        &[
+            &format!("error: services.nginx.virtualHosts: port 80 is taken on the server by `perl` (process {apache})"),
+            "  now: the server runs nothing of Stead's",
+            "  do:  stop `perl` on the server, or choose another port",
+        ],
+    );
+    assert_eq!(stage.lab.show("apache.service", "MainPID"), apache, "and it is left alone");
+    stage.lab.run("systemctl stop apache");
+    stage.stead(&["up"]).well();
+
+    let other = foreign("other", 5000);
+    Small::default().write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    let words = format!("error: apps.hello.port: port 5000 is taken on the server by `perl` (process {other})");
+    holds(&said, &[&words, "  now: the server runs generation "]);
+    stage.lab.run("systemctl stop other");
+    stage.stead(&["up"]).well();
+    assert_eq!(stage.get("app.small", "/").body, "one");
+}
