@@ -59,6 +59,8 @@ pub(crate) struct Sample {
     pub(crate) ssh_true_seconds: f64,
     /// `stead update` of the changed input, before.
     pub(crate) update_seconds: Option<f64>,
+    /// The app's own start-up, just before.
+    pub(crate) start_up_seconds: Option<f64>,
     pub(crate) phases: Vec<(String, f64)>,
     pub(crate) load: Report,
 }
@@ -96,7 +98,7 @@ pub(crate) struct Summary {
     pub(crate) confirmed_seconds: f64,
     pub(crate) confirmed_seconds_min: f64,
     pub(crate) confirmed_seconds_max: f64,
-    /// The median run's seconds without the app's own start-up, where the scenario starts the app anew.
+    /// Without the app's own start-up, each run's taken off it, where that was measured.
     pub(crate) seconds_besides_start_up: Option<f64>,
     /// A bare login in the same minutes.
     pub(crate) ssh_true_seconds: f64,
@@ -125,7 +127,7 @@ pub(crate) struct Summary {
 }
 
 /// Adds up the runs of a scenario; `None` when there was none.
-pub(crate) fn summary(scenario: Scenario, samples: &[Sample], start_up: Option<f64>) -> Option<Summary> {
+pub(crate) fn summary(scenario: Scenario, samples: &[Sample]) -> Option<Summary> {
     let first = samples.first()?;
     let range = |value: &dyn Fn(&Sample) -> f64| Range::of(&samples.iter().map(value).collect::<Vec<_>>());
     let optional = |value: &dyn Fn(&Sample) -> Option<f64>| {
@@ -136,7 +138,7 @@ pub(crate) fn summary(scenario: Scenario, samples: &[Sample], start_up: Option<f
     let confirmed = range(&|sample| sample.confirmed_seconds);
     let bytes = range(&|sample| sample.bytes_sent as f64);
     let cpu = optional(&|sample| sample.server_cpu_seconds);
-    let starts_app = matches!(scenario, Scenario::App | Scenario::Up);
+    let besides = |sample: &Sample| sample.start_up_seconds.map(|start_up| sample.seconds - start_up);
     let phase = |name: &String| {
         let of = |sample: &Sample| sample.phases.iter().find(|(other, _)| other == name).map(|(_, seconds)| *seconds);
         (name.clone(), optional(&of).map_or(0.0, |range| range.median))
@@ -150,7 +152,7 @@ pub(crate) fn summary(scenario: Scenario, samples: &[Sample], start_up: Option<f
         confirmed_seconds: confirmed.median,
         confirmed_seconds_min: confirmed.min,
         confirmed_seconds_max: confirmed.max,
-        seconds_besides_start_up: start_up.filter(|_| starts_app).map(|start_up| seconds.median - start_up),
+        seconds_besides_start_up: optional(&besides).map(|range| range.median),
         ssh_true_seconds: range(&|sample| sample.ssh_true_seconds).median,
         update_seconds: optional(&|sample| sample.update_seconds).map(|range| range.median),
         bytes_sent: bytes.median as u64,
@@ -200,6 +202,7 @@ mod tests {
             server_cpu_seconds: None,
             ssh_true_seconds: 0.2,
             update_seconds: None,
+            start_up_seconds: None,
             phases: vec![("send".to_owned(), seconds / 2.0)],
             load,
         }
@@ -214,18 +217,19 @@ mod tests {
     #[test]
     fn one_lost_request_in_one_run_is_told() {
         let samples = [sample(1.0, 0, 20.0), sample(9.0, 1, 50.0), sample(2.0, 0, 21.0)];
-        let summary = summary(Scenario::App, &samples, Some(0.5)).unwrap();
+        let summary = summary(Scenario::App, &samples).unwrap();
         assert_eq!((summary.seconds, summary.seconds_min, summary.seconds_max), (2.0, 1.0, 9.0));
         assert_eq!((summary.requests, summary.requests_lost), (30, 1));
         assert_eq!((summary.longest_pause_ms, summary.longest_pause_ms_median), (50.0, 21.0));
         assert_eq!(summary.agent_peak_kib, 1001);
-        assert_eq!(summary.seconds_besides_start_up, Some(1.5));
         assert_eq!(summary.phases, [("send".to_owned(), 1.0)]);
     }
 
     #[test]
-    fn only_what_starts_the_app_is_told_without_its_start_up() {
-        let summary = summary(Scenario::Static, &[sample(1.0, 0, 1.0)], Some(0.5)).unwrap();
-        assert_eq!(summary.seconds_besides_start_up, None);
+    fn each_run_is_told_without_the_start_up_of_its_own_minutes() {
+        let of = |seconds, start_up| Sample { start_up_seconds: Some(start_up), ..sample(seconds, 0, 1.0) };
+        let samples = [of(1.0, 0.5), of(3.0, 0.75), of(1.5, 0.25)];
+        assert_eq!(summary(Scenario::App, &samples).unwrap().seconds_besides_start_up, Some(1.25));
+        assert_eq!(summary(Scenario::Static, &[sample(1.0, 0, 1.0)]).unwrap().seconds_besides_start_up, None);
     }
 }

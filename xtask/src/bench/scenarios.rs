@@ -104,16 +104,14 @@ impl<'a> Bench<'a> {
         if wants(Scenario::Up) {
             self.repeat(Scenario::Up, |bench| bench.up(&server))?;
         }
-        self.floors.start_up = step("the app's start-up", || server.start_up(self.runs))?;
         Ok(self.measured(scenarios))
     }
 
     fn measured(&self, scenarios: &[Scenario]) -> Measured {
         let floors = self.floors.floors();
-        let start_up = floors.start_up.map(|range| range.median);
         let results = scenarios.iter().filter_map(|scenario| {
             let of = self.samples.iter().filter(|(other, _)| other == scenario);
-            figures::summary(*scenario, &of.map(|(_, sample)| sample.clone()).collect::<Vec<_>>(), start_up)
+            figures::summary(*scenario, &of.map(|(_, sample)| sample.clone()).collect::<Vec<_>>())
         });
         Measured { results: results.collect(), floors }
     }
@@ -177,12 +175,17 @@ impl<'a> Bench<'a> {
         let version = self.change_app()?;
         let update = self.update("billtracker")?;
         self.program.ask::<serde_json::Value>(&["check"])?;
+        let start_up = server.start_up()?;
+        self.floors.start_up.push(start_up);
         let floor = self.floors.logins(server)?;
         let seen = self.watched(server, "deploy", version_page(version), true)?;
         // What rsync would have sent, from the copy as it was to the release as it is now.
         let release = self.fetch_release(server)?;
         let rsync = rsync::send(server, &release, "release")?;
         self.add(Scenario::App, &seen, floor, Some(rsync), Some(update));
+        if let Some((_, sample)) = self.samples.last_mut() {
+            sample.start_up_seconds = Some(start_up);
+        }
         Ok(())
     }
 
@@ -296,6 +299,7 @@ impl<'a> Bench<'a> {
             server_cpu_seconds: seen.cpu.map(|cpu| (cpu.as_secs_f64() - others).max(0.0)),
             ssh_true_seconds: floor,
             update_seconds: update,
+            start_up_seconds: None,
             phases: document.phases.clone(),
             load: seen.load.clone(),
         };
