@@ -173,7 +173,7 @@ pub enum OpenError {
         said: String,
     },
     /// The agent started, but did not say hello.
-    #[error("the agent on {host} ended at once{}", quoted(said))]
+    #[error("the agent on {host} did not begin to speak, or the line dropped{}", quoted(said))]
     NoHello {
         /// The host.
         host: String,
@@ -223,6 +223,14 @@ impl OpenError {
             OpenError::Shell { .. } | OpenError::Talk { .. } => Some("the login needs an ordinary shell"),
             OpenError::NoRoot { .. } => Some("log in as root, or allow this user `sudo` without a password"),
             OpenError::NotTakenIn { .. } => Some("check the space on the server's disk"),
+            OpenError::NoSystemd { .. } | OpenError::OldSystemd { .. } => {
+                Some("take a server with Debian 12 or newer, or Ubuntu 24.04 or newer")
+            }
+            OpenError::WrongMachine { .. } => Some("use a `stead` that was built for that machine"),
+            OpenError::Protocol { .. } => {
+                Some("use the version of `stead` that was last used for this server, or a newer one")
+            }
+            OpenError::NoHello { .. } => Some("try again; if it stays so, see the log of sshd on the server"),
             _ => None,
         }
     }

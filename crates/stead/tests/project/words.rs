@@ -65,6 +65,34 @@ fn a_host_that_refuses_connections() {
     insta::assert_snapshot!(Operator::with_module("{}\n").refused(3, &["deploy"]));
 }
 
+/// Takes connections, and never says a word: what a host that hangs looks like.
+#[test]
+fn a_host_that_hangs_is_given_up() {
+    let operator = Operator::with_module("{}\n");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("root@{}", silent.local_addr().unwrap());
+    let began = std::time::Instant::now();
+    let said = operator.refused(3, &["deploy", "--host", &host]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(40), "{:?}", began.elapsed());
+    insta::assert_snapshot!(said);
+}
+
+/// From an `ssh` that is answered by an agent of the future.
+#[test]
+fn an_agent_of_another_version_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    use stead_remote::frame::Connection;
+    let mut operator = Operator::with_module("{}\n");
+    operator.put("bin/ssh", &format!("#!/bin/sh\ncat {}/bin/answer\ncat > /dev/null\n", operator.root().display()));
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(operator.root().join("bin/ssh"), mode).unwrap();
+    let mut answer = format!("stead-bootstrap 1 root 0 1 {} 252 1\n", std::env::consts::ARCH).into_bytes();
+    Connection::new(std::io::empty(), &mut answer).send(&serde_json::json!({ "protocol": 999 })).unwrap();
+    std::fs::write(operator.root().join("bin/answer"), answer).unwrap();
+    operator.set("PATH", &format!("{}/bin:{}", operator.root().display(), std::env::var("PATH").unwrap()));
+    insta::assert_snapshot!(operator.refused(3, &["status"]));
+}
+
 #[test]
 fn a_failure_as_json_is_one_document_with_the_same_words_and_the_code() {
     let operator = Operator::with_module("{}\n");
