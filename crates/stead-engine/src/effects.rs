@@ -1,7 +1,7 @@
 //! Everything that the engine may do to a server, one effect a function.
 //!
 //! Each effect is safe to repeat, and either happens or fails with words. The implementation for
-//! a real server is in the program; the one for tests is in `fake.rs`.
+//! a real server is in `stead-agent`; the one for tests is in `fake.rs`.
 
 use stead_model::activation::Phase;
 use stead_model::generation::Generation;

@@ -1,7 +1,8 @@
 //! Where things are on a server. The only place that spells these paths.
 //!
 //! `/var/lib/stead` is what survives a reboot, `/run/stead` what does not. Nothing else on the
-//! server belongs to Stead, but for the generator and the recorded compensating steps.
+//! server belongs to Stead but the generator, the system users of services, their state folders
+//! ([`SERVICE_STATE`]) and nginx's temporary files (`/var/cache/stead-nginx`).
 
 /// All that survives a reboot.
 pub const STATE: &str = "/var/lib/stead";

@@ -1,6 +1,6 @@
 //! What has to happen to get from one generation to another, in order.
 //!
-//! The same list is what `stead plan` shows and what the agent does. Promises: nothing is done to a
+//! This is what `stead plan` shows; that the engine does just that is a test of the engine. Promises: nothing is done to a
 //! unit that both generations have with the same content; `steps(g, g)` is empty; what visitors use
 //! is stopped only after confirmation, unless an app said that it cannot run twice. Compares two
 //! descriptions only: never asks a server anything.

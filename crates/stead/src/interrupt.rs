@@ -1,7 +1,7 @@
 //! Ctrl-C: what it means depends on how far the server is, and is said.
 //!
 //! Before an activation has begun nothing was switched. Afterwards the server goes on by itself, and
-//! goes back by itself, because the confirming login does not come. A second Ctrl-C ends at once.
+//! goes back by itself, because the confirming login does not come.
 
 use crate::failure::{Exit, Failure, Runs};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

@@ -2,6 +2,7 @@
 //!
 //! Promises of each: one error that says what and where, three closing lines, the right exit code, and
 //! that nothing is written into the project. The words are snapshots, because people read them.
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 mod declaration;
 mod lock;
