@@ -64,7 +64,7 @@ fn a_port_that_a_foreign_program_has_is_refused_with_the_program_and_its_process
     let foreign = |unit: &str, port: u16| {
         // perl-base is essential: every Debian has it.
         let listen = format!(
-            "$s = IO::Socket::INET->new(LocalPort => {port}, Listen => 1) or die; \
+            "my $s = IO::Socket::INET->new(LocalPort => {port}, Listen => 1) or die; \
              open $f, q(>), q(/run/{unit}.up); close $f; sleep 1000"
         );
         stage.lab.run(&format!("systemd-run -q --unit={unit} perl -MIO::Socket::INET -e '{listen}'"));

@@ -4,6 +4,8 @@
 //! right exit code, and the same pointers, units and start times as before. (What needs no server is in the
 //! tests of the program; each way in which ssh fails is in those of `stead-remote`.)
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic with the error is the report")]
+
 mod busy;
 mod disk;
 mod fit;
