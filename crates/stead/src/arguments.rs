@@ -88,7 +88,7 @@ pub(crate) struct Place {
     /// Use this lab in place of the server
     #[arg(long, value_name = "NAME")]
     pub(crate) lab: Option<String>,
-    /// Where the server is, instead of what the project says: [user@]host[:port]
+    /// Where the server is, instead of what the project says: HOST, USER@HOST or USER@HOST:PORT
     #[arg(long, value_name = "DESTINATION", conflicts_with = "lab")]
     pub(crate) host: Option<String>,
 }
