@@ -86,6 +86,27 @@ fn a_reload_without_any_program_of_the_runtime_serves_the_new_generation_at_once
     assert_eq!(stage.lab.show(&unit, "MainPID"), process, "nginx was reloaded, not restarted");
 }
 
+/// Learned by these tests: a worker that was woken for a connection which another had taken waited in accept(2) on
+/// the socket, which systemd had made a blocking one; its visitors got no answer, and it never noticed the end.
+#[test]
+fn no_socket_of_nginx_can_block_it_also_after_another_instance_started() {
+    let mut small = Small { has_app: false, ..Small::default() };
+    let stage = Stage::with_small(&small, Machine::bookworm());
+    for drain in [30, 31] {
+        small.extra = format!("services.nginx.drain = {drain},");
+        small.write(&stage.project);
+        stage.stead(&["up"]).well();
+        let process = stage.lab.show(&nginx(&stage.lab), "MainPID");
+        // Port 80 of both families and Stead's own socket, as nginx found them; flags are octal (open(2)).
+        let flags = stage.lab.run(&format!("cd /proc/{process}/fdinfo; sed -n 's/^flags:[[:space:]]*//p' 3 4 5"));
+        let blocking: Vec<&str> = flags
+            .lines()
+            .filter(|flags| u32::from_str_radix(flags, 8).expect("flags are octal") & 0o4000 == 0)
+            .collect();
+        assert_eq!((flags.lines().count(), blocking.len()), (3, 0), "{flags}");
+    }
+}
+
 /// Row: "nginx restarted under systemd sockets, short requests only": none lost.
 #[test]
 fn restarts_of_nginx_lose_no_request() {

@@ -69,6 +69,9 @@ fn instance(
         .line("StartLimitIntervalSec", 0);
     unit.section("Service").line("Type", "exec").line("User", USER);
     unit.line("Sockets", sockets.join(" "));
+    // Otherwise systemd clears O_NONBLOCK, for everybody who has the sockets, whenever an instance starts; and of two
+    // workers that are woken for one connection, the one that comes too late waits in accept(2) for the next.
+    unit.line("NonBlocking", "yes");
     // systemd passes sockets from descriptor 3 on (sd_listen_fds(3)); nginx takes those named here.
     let descriptors: String = (3..3 + count).map(|descriptor| format!("{descriptor};")).collect();
     unit.line("Environment", format!("NGINX={descriptors}"));
