@@ -4,6 +4,8 @@
 //! that nothing is written into the project. The words are snapshots, because people read them.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with the error is the report")]
+
+mod declaration;
 mod lock;
 mod mirror;
 mod operator;
