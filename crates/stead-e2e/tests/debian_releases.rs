@@ -1,7 +1,8 @@
 //! Debian releases: of the packages, which are the project's choice, and of the server, which is not.
 
+use std::time::Duration;
 use stead_e2e::lab::Machine;
-use stead_e2e::{Small, Stage, nobody_noticed};
+use stead_e2e::{Small, Stage, nobody_noticed, wait};
 
 fn python(stage: &Stage) -> String {
     let told = stage.stead(&["exec", "--app", "hello", "--", "/usr/bin/python3", "--version"]).well();
@@ -64,8 +65,8 @@ fn a_server_with_debian_13_runs_the_same_project() {
     nobody_noticed(visitors);
 
     stage.lab.cut_and_boot();
-    assert_eq!(
-        (stage.get("app.small", "/").body, stage.get("site.small", "/").body),
-        ("one".into(), "page one\n".into())
-    );
+    wait::until_is("the app after a boot", Duration::from_secs(20), "one".to_owned(), || {
+        stage.get("app.small", "/").body
+    });
+    assert_eq!(stage.get("site.small", "/").body, "page one\n");
 }

@@ -43,5 +43,7 @@ fn going_back_to_what_still_drains_waits_for_nobody_and_cuts_nobody_off() {
     assert_eq!(stage.stead(&["up"]).well().text("outcome"), "confirmed", "the project still says two");
     assert_eq!(stage.lab.units("stead-hello@*").len(), 1);
     stage.lab.cut_and_boot();
-    assert_eq!(stage.get("app.small", "/").body, "two");
+    wait::until_is("the app after a boot", Duration::from_secs(20), "two".to_owned(), || {
+        stage.get("app.small", "/").body
+    });
 }
