@@ -11,6 +11,7 @@
 //! Reading order: [`serve`], [`stage`], [`activation`], [`server`].
 
 pub mod activation;
+pub mod drain;
 pub mod inspect;
 pub mod serve;
 pub mod server;

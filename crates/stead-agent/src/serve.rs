@@ -199,7 +199,15 @@ impl<R: Read, W: Write> Session<R, W> {
         if let Some(running) = inspect::running() {
             return Err(busy(&running));
         }
-        match Store::lock(Path::new(layout::LOCK)) {
+        // Who only lets a drained instance go has the lock for a moment.
+        const MOMENT: Duration = Duration::from_millis(500);
+        let end = Instant::now() + MOMENT;
+        let mut taken = Store::lock(Path::new(layout::LOCK));
+        while matches!(taken, Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+            taken = Store::lock(Path::new(layout::LOCK));
+        }
+        match taken {
             Ok(Some(guard)) => {
                 let _ = guard.describe("an operator's session");
                 self.guard = Some(guard);
@@ -468,7 +476,7 @@ fn tell(id: &str, word: &str) -> Answer {
 }
 
 /// The path of this very agent, for the activation's service.
-fn agent_path() -> PathBuf {
+pub(crate) fn agent_path() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 

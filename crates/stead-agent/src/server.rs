@@ -295,6 +295,10 @@ impl Server for RealServer<'_> {
         on_live(units, systemd::forget_failures)
     }
 
+    fn drain(&mut self, units: &[&UnitName]) -> Result<()> {
+        units.iter().try_for_each(|unit| crate::drain::begin(unit)).map_err(words)
+    }
+
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
         on_live(units, systemd::request_stop)
     }

@@ -263,9 +263,13 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
     }
 }
 
-/// Lets go of what the candidate replaced. Old instances are asked to stop and drain by themselves.
+/// Lets go of what the candidate replaced. Old instances of apps end the requests that they have
+/// before they are asked to stop; nothing here waits for that.
 pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    server.request_stop(&not_wanted(pair.parent, pair.candidate))?;
+    let is_instance = |name: &&UnitName| matches!(pair.parent.units[*name].role, Role::App { .. });
+    let (drain, stop): (Vec<_>, Vec<_>) = not_wanted(pair.parent, pair.candidate).into_iter().partition(is_instance);
+    server.drain(&drain)?;
+    server.request_stop(&stop)?;
     let kept: BTreeSet<&Name> = instances(pair.candidate).map(|instance| instance.app).collect();
     for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
         server.point_upstream(instance.app, None)?;

@@ -75,6 +75,9 @@ pub trait Server {
     fn start(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Stops units and waits until they are gone.
     fn stop(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Lets instances of apps go that no visitor is led to any more: each stops when nobody is
+    /// connected to it, or when its time to drain is over. Does not wait for that.
+    fn drain(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Asks units to stop, without waiting.
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Restarts units and waits.

@@ -302,6 +302,10 @@ impl Server for Fake {
         })
     }
 
+    fn drain(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.stop(units)
+    }
+
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
         self.stop(units)
     }

@@ -49,6 +49,19 @@ pub fn listeners(port: u16) -> Vec<Listener> {
     found
 }
 
+/// Whether anybody is connected to this TCP port of the server (established connections, seen from
+/// the side of whoever listens there).
+pub fn has_connections(port: u16) -> bool {
+    const ESTABLISHED: &str = "01";
+    let is_one = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = fields.get(1).and_then(|address| address.rsplit_once(':')).map(|(_, port)| port);
+        local.is_some_and(|local| u16::from_str_radix(local, 16) == Ok(port)) && fields.get(3) == Some(&ESTABLISHED)
+    };
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+    files.iter().filter_map(|file| fs::read_to_string(file).ok()).any(|text| text.lines().skip(1).any(is_one))
+}
+
 fn listening_inodes(text: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
     let fields = |line: &str| -> Option<String> {
@@ -92,6 +105,18 @@ mod tests {
         let found = listeners(port);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].pid, std::process::id());
+    }
+
+    #[test]
+    fn a_connection_is_seen_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(!has_connections(port));
+        let visitor = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        assert!(has_connections(port));
+        drop((visitor, served));
+        assert!(!has_connections(port));
     }
 
     #[test]

@@ -403,4 +403,9 @@ pub(crate) enum Agent {
         /// Which one
         id: String,
     },
+    /// Let an instance of an app go when nobody is connected to it any more
+    Drain {
+        /// Its unit
+        unit: String,
+    },
 }
