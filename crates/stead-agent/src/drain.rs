@@ -39,7 +39,7 @@ pub(crate) fn begin(unit: &UnitName) -> Result<(), RunError> {
 }
 
 /// Waits until nobody is connected to the instance, or its time is over; then asks it to stop, unless
-/// the active generation wants it (again). Called by the service that [`begin`] starts.
+/// the active generation wants it (again). Called by the service that `begin` starts.
 ///
 /// # Errors
 /// When the lock cannot be had, or systemd refuses.
