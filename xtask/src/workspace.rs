@@ -80,9 +80,10 @@ pub(crate) fn build(metadata: &Metadata, words: &[&str], program: &str) -> Resul
     cargo.args(words).stderr(std::process::Stdio::inherit());
     let messages = output(&mut cargo)?;
     let found = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok()).find_map(|message| {
-        let target = message.target.filter(|target| target.name == program && target.kind == ["bin"])?;
-        drop(target);
-        message.executable
+        let is_it = message.target.is_some_and(|target| target.name == program && target.kind == ["bin"]);
+        // The program's own unit tests are an executable of the same target.
+        let is_test = message.profile.is_some_and(|profile| profile.test);
+        message.executable.filter(|_| is_it && !is_test)
     });
     found.map_or_else(|| fail(format!("cargo built no program `{program}`")), Ok)
 }
@@ -90,7 +91,13 @@ pub(crate) fn build(metadata: &Metadata, words: &[&str], program: &str) -> Resul
 #[derive(Deserialize)]
 struct Message {
     target: Option<Target>,
+    profile: Option<Profile>,
     executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
 }
 
 #[derive(Deserialize)]
