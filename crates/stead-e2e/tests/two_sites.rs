@@ -45,7 +45,7 @@ fn one_command_makes_the_two_sites_answer_and_a_second_one_changes_nothing() {
     assert_eq!(missing.status, 404);
     assert_eq!(missing.body, fs::read_to_string(stage.project.join("portfolio/404.html")).unwrap());
     let github = stage.get(SITE, "/github");
-    assert_eq!((github.status, github.header("location")), (301, Some("https://github.com/example")));
+    assert_eq!((github.status, github.header("location")), (301, Some("https://git.example/example")));
 
     let visitors = stage.visitors(&[(APP, "/"), (SITE, "/")], &[(APP, "/ws")]);
     wait::until("the WebSocket ticks", Duration::from_secs(10), || {

@@ -118,7 +118,7 @@ fn settings(config: &[(&str, Setting)]) -> BTreeMap<String, Setting> {
 fn nginx() -> Nginx {
     let proxied =
         Location { proxy_pass: Some("http://127.0.0.1:4000".to_owned()), proxy_websockets: true, ..location() };
-    let github = Location { return_: Some("301 https://github.com/example".to_owned()), ..location() };
+    let github = Location { return_: Some("301 https://git.example/example".to_owned()), ..location() };
     let files = Location { try_files: Some("$uri $uri/ =404".to_owned()), ..location() };
     let pictures = Location {
         extra_config: "expires 30d;\nadd_header Cache-Control public;".to_owned(),

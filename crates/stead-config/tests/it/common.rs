@@ -111,7 +111,7 @@ pub(crate) const DESIGN: [(&str, &str); 4] = [
   services.nginx.virtualHosts."nick.example" = {
     root = inputs.portfolio.path,
     locations."/".tryFiles = "$uri $uri/ =404",
-    locations."= /github".return = "301 https://github.com/example",
+    locations."= /github".return = "301 https://git.example/example",
     locations."/static/".alias = "%{inputs.portfolio.path}/public",
   },
   services.bill-tracker = {

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn ordinary_values_pass() {
         for text in
-            ["$uri $uri/ =404", "301 https://github.com/example", "200 'a; b'", "${scheme}://x", "/a\\.b", "~^x$"]
+            ["$uri $uri/ =404", "301 https://git.example/example", "200 'a; b'", "${scheme}://x", "/a\\.b", "~^x$"]
         {
             assert_eq!(check_words("o", text), Ok(()), "{text}");
         }
