@@ -448,11 +448,12 @@ impl<R: Read, W: Write> Session<R, W> {
     }
 
     fn verify(&mut self) -> Answer {
-        let damage = self.store.verify().map_err(of_store)?;
+        let mut checked = 0;
+        let damage = self.store.verify_observed(&mut |bytes| checked += bytes).map_err(of_store)?;
         let damage = damage
             .into_iter()
             .map(|damage| Damage { path: damage.path.display().to_string(), what: damage.what.to_string() });
-        Ok(Reply::Verified { damage: damage.collect(), checked: 0 })
+        Ok(Reply::Verified { damage: damage.collect(), checked })
     }
 
     fn pin(&mut self, generation: &Hash, keep: bool) -> Answer {

@@ -317,10 +317,6 @@ impl Server for RealServer<'_> {
         let state = |unit: &UnitName| match states.get(unit) {
             Some(state) => match state.active.as_str() {
                 "active" | "reloading" => UnitState::Active { restarts: state.restarts },
-                // A one-off task that ended well is as it should be.
-                "inactive" if state.sub == "dead" && state.result == "success" && state.load == "loaded" => {
-                    UnitState::Inactive
-                }
                 "activating" => UnitState::Starting,
                 "deactivating" => UnitState::Stopping,
                 "failed" => UnitState::Failed,

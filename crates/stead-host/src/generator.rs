@@ -88,6 +88,63 @@ mod tests {
         assert_eq!(mode & 0o777, 0o755);
     }
 
+    /// Runs the script with all its places below a folder, and returns what it handed to systemd.
+    fn generate(root: &Path) -> Vec<String> {
+        let below = |place: &str| root.join(place.trim_start_matches('/')).display().to_string();
+        let script =
+            [layout::RUN, layout::STATE].iter().fold(script(), |script, place| script.replace(place, &below(place)));
+        let out = root.join("out");
+        fs::create_dir_all(&out).unwrap();
+        let status = std::process::Command::new("sh").args(["-c", &script, "generator"]).arg(&out).status().unwrap();
+        assert!(status.success());
+        let mut names: Vec<String> =
+            fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        fs::remove_dir_all(&out).unwrap();
+        names
+    }
+
+    fn generation(root: &Path, name: &str, units: &[&str]) -> std::path::PathBuf {
+        let folder = root.join(layout::GENERATIONS.trim_start_matches('/')).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for unit in units {
+            fs::create_dir_all(folder.join("units/multi-user.target.wants")).unwrap();
+            fs::write(folder.join("units").join(unit), "").unwrap();
+            std::os::unix::fs::symlink(format!("../{unit}"), folder.join("units/multi-user.target.wants").join(unit))
+                .unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn at_boot_the_confirmed_generation_becomes_active_and_an_empty_active_one_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(at(layout::RUN)).unwrap();
+        assert_eq!(generate(place.path()), [""; 0], "nothing of Stead's yet");
+
+        let full = generation(place.path(), "full", &["stead-a.service"]);
+        std::os::unix::fs::symlink(&full, at(layout::CONFIRMED)).unwrap();
+        assert_eq!(generate(place.path()), ["multi-user.target.wants", "stead-a.service"]);
+        assert_eq!(fs::read_link(at(layout::ACTIVE)).unwrap(), full);
+
+        let empty = generation(place.path(), "empty", &[]);
+        fs::remove_file(at(layout::ACTIVE)).unwrap();
+        std::os::unix::fs::symlink(&empty, at(layout::ACTIVE)).unwrap();
+        assert_eq!(generate(place.path()), [""; 0]);
+        assert_eq!(fs::read_link(at(layout::ACTIVE)).unwrap(), empty, "an empty generation is not a missing one");
+    }
+
+    #[test]
+    fn units_that_drain_stay_known_when_nothing_is_active() {
+        let place = tempfile::tempdir().unwrap();
+        let draining = place.path().join(layout::DRAINING.trim_start_matches('/'));
+        fs::create_dir_all(&draining).unwrap();
+        let old = generation(place.path(), "old", &["stead-b.service"]);
+        std::os::unix::fs::symlink(old.join("units/stead-b.service"), draining.join("stead-b.service")).unwrap();
+        assert_eq!(generate(place.path()), ["stead-b.service"]);
+    }
+
     #[test]
     fn the_script_is_posix_shell() {
         let output = std::process::Command::new("sh").args(["-n", "-c", &script()]).output().unwrap();

@@ -295,7 +295,7 @@ pub enum Reply {
     Verified {
         /// Every altered, missing or foreign thing.
         damage: Vec<Damage>,
-        /// Objects and entries that were compared.
+        /// Bytes of objects and packages that were read and compared.
         checked: u64,
     },
     /// The request was not done. Final.

@@ -198,14 +198,14 @@ pub(crate) fn verify(global: &Global, target: &Target, output: &mut Output) -> R
     let mut connected = connect(global, target, output)?;
     output.phase("verify");
     let reply = connected.ask(&Request::Verify {}, |_, _| Ok(()))?;
-    let Reply::Verified { damage, .. } = reply else { return Err(unexpected()) };
+    let Reply::Verified { damage, checked } = reply else { return Err(unexpected()) };
     output.finish();
     output.json(&damage);
     for one in &damage {
         output.data(&format!("{}: {}", one.path, one.what));
     }
     if damage.is_empty() {
-        output.data("every byte is as it should be");
+        output.data(&format!("every byte is as it should be ({} read)", bytes(checked)));
         return Ok(());
     }
     let failure =
