@@ -9,6 +9,7 @@ use crate::server::RealServer;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stead_engine::effects::Pair;
@@ -20,6 +21,9 @@ use stead_model::hash::Hash;
 use stead_model::{layout, name::UnitName};
 use stead_remote::message::{self, Event, Settings};
 use stead_store::{Guard, Store};
+
+/// In an activation's folder: a link to the agent that carries it out.
+const AGENT: &str = "agent";
 
 /// An activation's folder.
 #[derive(Debug, Clone)]
@@ -103,7 +107,8 @@ impl Folder {
     /// Every activation on this server, the newest first.
     pub fn all() -> Vec<Self> {
         let names = fs::read_dir(layout::ACTIVATIONS).into_iter().flatten().flatten();
-        let mut ids: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let folders = names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut ids: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         ids.sort_unstable_by(|one, other| other.cmp(one));
         ids.iter().filter_map(|id| Self::of(id).ok()).collect()
     }
@@ -114,13 +119,33 @@ impl Folder {
         (!newest.1.record.phase.is_end()).then_some(newest)
     }
 
-    /// Begins a new activation: its folder and its first journal entry are durable on return.
-    pub fn begin(journal: &Journal) -> Result<Self, Error> {
+    /// Begins a new activation, which this agent carries out: its folder and its first journal entry are
+    /// durable on return, and so is what makes the next boot take it up if it does not end before.
+    pub fn begin(journal: &Journal, agent: &Path) -> Result<Self, Error> {
         let folder = Self::of(&journal.record.id)?;
         fs::create_dir_all(&folder.path).map_err(folder.failed("make its folder"))?;
+        symlink(agent, folder.path.join(AGENT)).map_err(folder.failed("name its agent"))?;
         folder.write(journal)?;
+        let unfinished = Path::new(layout::UNFINISHED);
+        let temporary = unfinished.with_extension("new");
+        let _ = fs::remove_file(&temporary);
+        let link = symlink(&folder.id, &temporary).and_then(|()| fs::rename(&temporary, unfinished));
+        link.map_err(folder.failed("note that it is unfinished"))?;
         sync_folder(Path::new(layout::ACTIVATIONS)).map_err(folder.failed("make its folder durable"))?;
         Ok(folder)
+    }
+
+    /// Lets the next boot pass it over: it has ended. Need not be durable, because taking up what has ended does nothing.
+    pub fn finish(&self) {
+        let unfinished = Path::new(layout::UNFINISHED);
+        if fs::read_link(unfinished).is_ok_and(|id| id.as_os_str() == self.id.as_str()) {
+            let _ = fs::remove_file(unfinished);
+        }
+    }
+
+    /// The agent that carries it out. Another version might not understand its journal.
+    fn agent(&self) -> PathBuf {
+        fs::read_link(self.path.join(AGENT)).unwrap_or_else(|_| crate::serve::agent_path())
     }
 
     fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -189,28 +214,43 @@ impl Folder {
 
     /// The transient service that carries it out.
     pub fn unit(&self) -> UnitName {
-        let name = format!("stead-activation-{}.service", self.id.to_ascii_lowercase());
+        let name = format!("stead-activation-{}.service", self.id);
         name.parse().expect("an activation's id is letters, digits and hyphens")
     }
 
+    /// The service that takes it up when it was interrupted.
+    fn recovery(&self) -> UnitName {
+        let name = format!("stead-recovery-{}.service", self.id);
+        name.parse().expect("an activation's id is letters, digits and hyphens")
+    }
+
+    /// The name that every timer begins with which takes it back when its time is over.
+    pub fn deadline(&self) -> String {
+        format!("stead-deadline-{}", self.id)
+    }
+
     /// Starts a transient service that takes up what was interrupted. One that runs already goes on.
-    pub fn take_up(&self, agent: &Path) -> Result<(), Error> {
-        let agent = agent.display().to_string();
-        let name = format!("stead-recovery-{}.service", self.id.to_ascii_lowercase());
-        let unit: UnitName = name.parse().expect("an activation's id is letters, digits and hyphens");
+    pub fn take_up(&self) -> Result<(), Error> {
+        let agent = self.agent().display().to_string();
+        let unit = self.recovery();
         let states = stead_host::systemd::states(&[&unit]).unwrap_or_default();
-        if states.get(&unit).is_some_and(|state| !state.is_gone()) {
-            return Ok(());
-        }
         const LONGEST: u32 = 600;
-        stead_host::systemd::start_transient(&unit, &[agent.as_str(), "agent", "recover", &self.id], &[], LONGEST)
-            .map_err(|error| self.failed("start its recovery")(io::Error::other(error.to_string())))
+        match states.get(&unit) {
+            Some(state) if !state.is_gone() => Ok(()),
+            // After a boot the generator's unit of that name is there.
+            Some(state) if state.load == "loaded" => stead_host::systemd::request_start(&[&unit]),
+            _ => {
+                let command = [agent.as_str(), "agent", "recover", &self.id];
+                stead_host::systemd::start_transient(&unit, &command, &[], LONGEST)
+            }
+        }
+        .map_err(|error| self.failed("start its recovery")(io::Error::other(error.to_string())))
     }
 
     /// Starts the transient service that carries it out; when that ends, however it ends, another
     /// one takes up what it left.
-    pub fn start(&self, agent: &Path) -> Result<(), Error> {
-        let agent = agent.display().to_string();
+    pub fn start(&self) -> Result<(), Error> {
+        let agent = self.agent().display().to_string();
         let (command, after) =
             ([agent.as_str(), "agent", "activate", &self.id], [agent.as_str(), "agent", "recover", &self.id]);
         const LONGEST: u32 = 3600;
@@ -254,6 +294,27 @@ pub fn recover(id: &str) -> Result<(), Error> {
         return Ok(());
     }
     walk(id, true).map(drop)
+}
+
+/// Ends an activation whose time is over: what carries it out does not do so by itself, so it is killed, and the
+/// server goes back. Called by the timer that systemd holds. Nothing to do for one that is confirmed or ended, or
+/// goes back already.
+///
+/// # Errors
+/// As [`carry_out`]; systemd tries again then.
+pub fn expire(id: &str) -> Result<(), Error> {
+    let folder = Folder::of(id)?;
+    match folder.read()?.record.phase {
+        Phase::Staged | Phase::Starting | Phase::OnTrial | Phase::Proved => {
+            for unit in [folder.unit(), folder.recovery()] {
+                stead_host::systemd::kill(&unit)
+                    .map_err(|error| folder.failed("be ended")(io::Error::other(error.to_string())))?;
+            }
+        }
+        Phase::Confirmed | Phase::GoingBack => {}
+        Phase::WentBack | Phase::Stuck | Phase::Done => return Ok(()),
+    }
+    recover(id)
 }
 
 fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {

@@ -3,28 +3,28 @@
 //! nginx leads no new visitor to it, but it still answers those that it had: requests in flight, and
 //! WebSockets. Most programs end at once on SIGTERM and would cut them. So a small service of its
 //! own watches the instance's port and asks the instance to stop when no connection is left, or when
-//! the time is over. An instance that is wanted again meanwhile (by a rollback) is left alone.
+//! the time is over. Until then nginx asks it for what the new release does not have: a page that a
+//! visitor still has open names files of the old one. An instance that is wanted again meanwhile (by a rollback) is left alone.
 
 use crate::activation;
 use crate::server::instance_port;
-use crate::stand_in;
+use crate::{stand_in, visitors};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use stead_host::run::RunError;
 use stead_host::{ports, systemd};
 use stead_model::layout;
 use stead_model::name::UnitName;
+use stead_store::Store;
 
-/// The longest that an old instance keeps its connections before it is asked to stop.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Time between two looks at the connections.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// Starts the service that lets an instance go. One that lets it go already goes on.
+/// Starts the service that lets an instance go within so many seconds. One that lets it go already goes on.
 ///
 /// # Errors
 /// When systemd refuses; the instance then goes on running.
-pub(crate) fn begin(unit: &UnitName) -> Result<(), RunError> {
+pub(crate) fn begin(unit: &UnitName, seconds: u32) -> Result<(), RunError> {
     let stem = unit.as_str().trim_start_matches("stead-").trim_end_matches(".service").replace('@', "-");
     let Ok(service) = format!("stead-drain-{stem}.service").parse::<UnitName>() else {
         return systemd::request_stop(&[unit]);
@@ -34,17 +34,18 @@ pub(crate) fn begin(unit: &UnitName) -> Result<(), RunError> {
         return Ok(());
     }
     let agent = crate::serve::agent_path().display().to_string();
-    const MOST: u32 = 120;
-    systemd::start_transient(&service, &[agent.as_str(), "agent", "drain", unit.as_str()], &[], MOST)
+    const BESIDES: u32 = 120;
+    let command = [agent.as_str(), "agent", "drain", unit.as_str(), &seconds.to_string()];
+    systemd::start_transient(&service, &command, &[], seconds.saturating_add(BESIDES))
 }
 
-/// Waits until nobody is connected to the instance, or its time is over; then asks it to stop, unless
+/// Waits until nobody is connected to the instance, or so many seconds are over; then asks it to stop, unless
 /// the active generation wants it (again). Called by the service that `begin` starts.
 ///
 /// # Errors
 /// When the lock cannot be had, or systemd refuses.
-pub fn drain(unit: &UnitName) -> Result<(), activation::Error> {
-    let end = Instant::now() + LONGEST;
+pub fn drain(unit: &UnitName, seconds: u32) -> Result<(), activation::Error> {
+    let end = Instant::now() + Duration::from_secs(seconds.into());
     let mut quiet = 0;
     // Twice in a row: a request may be between two connections of nginx's.
     while quiet < 2 && Instant::now() < end {
@@ -63,5 +64,26 @@ pub fn drain(unit: &UnitName) -> Result<(), activation::Error> {
     if Path::new(layout::ACTIVE).join("units").join(unit.as_str()).exists() {
         return Ok(());
     }
-    systemd::request_stop(&[&stand_in::live(unit)]).map_err(|error| activation::Error::Store(error.to_string()))
+    let live = stand_in::live(unit);
+    leave(unit)?;
+    let failed = |error: RunError| activation::Error::Store(error.to_string());
+    systemd::request_stop(&[&live]).map_err(failed)?;
+    // One that had failed before would be remembered as failed, and the system as degraded.
+    systemd::forget_failures(&[&live]).map_err(failed)
+}
+
+/// Makes sure that nginx asks the instance nothing any more.
+fn leave(unit: &UnitName) -> Result<(), activation::Error> {
+    let failed = |error: &dyn std::error::Error| activation::Error::Store(error.to_string());
+    let app = unit.as_str().strip_prefix("stead-").and_then(|rest| rest.split_once('@')).map(|(app, _)| app.parse());
+    let (Some(Ok(app)), Some(port)) = (app, instance_port(unit)) else { return Ok(()) };
+    if !visitors::leave_old(&app, port).map_err(|error| failed(&error))? {
+        return Ok(());
+    }
+    let store = Store::open(Path::new(layout::STATE)).map_err(|error| failed(&error))?;
+    let active = Store::active(Path::new(layout::RUN)).map_err(|error| failed(&error))?;
+    let generation = active.map(|id| store.generation(&id)).transpose().map_err(|error| failed(&error))?.flatten();
+    let Some(nginx) = generation.and_then(|generation| generation.nginx) else { return Ok(()) };
+    let epoch = format!("drained-{}", unit.as_str().trim_end_matches(".service"));
+    visitors::reload(&nginx.unit, &nginx.configuration, &epoch).map_err(|error| failed(&error))
 }

@@ -18,3 +18,4 @@ pub mod server;
 pub mod stage;
 pub mod stand_in;
 mod unpack;
+mod visitors;

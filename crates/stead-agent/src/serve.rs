@@ -129,7 +129,7 @@ fn take_up_what_was_interrupted() {
         let states = stead_host::systemd::states(&[unit]).unwrap_or_default();
         states.get(unit).is_none_or(stead_host::systemd::UnitState::is_gone)
     };
-    if !is_gone(&folder.unit()) || folder.take_up(&agent_path()).is_err() {
+    if !is_gone(&folder.unit()) || folder.take_up().is_err() {
         return;
     }
     let end = Instant::now() + MOMENT;
@@ -316,8 +316,7 @@ impl<R: Read, W: Write> Session<R, W> {
         };
         // From here on the activation's own process holds the lock.
         self.guard = None;
-        let agent = agent_path();
-        if let Err(error) = folder.start(&agent) {
+        if let Err(error) = folder.start() {
             let _ = activation::recover(folder.id());
             return Ok(Err(of_activation(error)));
         }
@@ -505,7 +504,8 @@ fn begin(
         phase: Phase::Staged,
         reason: None,
     };
-    Folder::begin(&Journal { record, settings, users_made: Vec::new(), usage: Default::default() })
+    let journal = Journal { record, settings, users_made: Vec::new(), usage: Default::default() };
+    Folder::begin(&journal, &agent_path())
 }
 
 fn unchanged(generation: Hash) -> Ended {

@@ -5,6 +5,7 @@
 
 use crate::activation::{Folder, Journal, Line};
 use crate::stand_in;
+use crate::visitors::{self, BEAT, place};
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use stead_engine::effects::{Failure, Login, Result, Server, UnitState};
 use stead_host::run::RunError;
-use stead_host::{generator, nginx, ports, probe, systemd, users};
+use stead_host::{generator, ports, probe, systemd, users};
 use stead_model::activation::Phase;
 use stead_model::hash::Hash;
 use stead_model::layout;
@@ -22,12 +23,9 @@ use stead_model::server::{Health, HealthCheck};
 use stead_remote::message::Event;
 use stead_store::{Guard, Store, switch};
 
-/// How long a started unit has to stay well, when the operator says nothing else.
-const SOAK: Duration = Duration::from_secs(2);
-/// How long nginx may take to answer with a new configuration.
-const NGINX_DEADLINE: Duration = Duration::from_secs(10);
-/// Time between two looks at something that is expected within moments.
-const BEAT: Duration = Duration::from_millis(10);
+/// What the service that takes an activation back by itself is given beyond the operator's own deadline:
+/// the activation does so itself, when it is well.
+const GRACE_SECONDS: u32 = 5;
 /// Time between the first probes of an instance.
 const FIRST_PROBES: Duration = Duration::from_millis(50);
 /// Time between two questions to systemd about a unit that is watched: each takes processor time
@@ -43,10 +41,14 @@ pub struct RealServer<'a> {
     began: Instant,
     soak_ends: Option<Instant>,
     epoch: u32,
+    armed: Armed,
 }
 
-fn failed(what: &str) -> impl Fn(String) -> Failure + '_ {
-    move |why| Failure(format!("{what}: {why}"))
+/// What systemd was asked to do when the time is over.
+#[derive(Default)]
+struct Armed {
+    times: u32,
+    pending: Option<systemd::Pending>,
 }
 
 fn words<E: std::error::Error>(error: E) -> Failure {
@@ -63,21 +65,6 @@ fn words<E: std::error::Error>(error: E) -> Failure {
 fn on_live(units: &[&UnitName], act: impl FnOnce(&[&UnitName]) -> std::result::Result<(), RunError>) -> Result<()> {
     let live = stand_in::all_live(units);
     act(&live.iter().collect::<Vec<_>>()).map_err(words)
-}
-
-/// Writes a small file of `/run/stead` by rename.
-fn place(path: &Path, content: &str) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.new"));
-    fs::File::create(&temporary)?.write_all(content.as_bytes())?;
-    fs::rename(&temporary, path)
-}
-
-/// The upstream block of an app, as nginx includes it.
-pub fn upstream_file(app: &Name, port: Port) -> String {
-    format!("upstream stead-{app} {{ server 127.0.0.1:{port}; }}\n")
 }
 
 fn instance_file(unit: &UnitName) -> PathBuf {
@@ -98,7 +85,7 @@ fn port_in(path: &Path) -> Option<Port> {
 impl<'a> RealServer<'a> {
     /// This machine, for the activation in `folder`. The lock is held for as long.
     pub fn new(store: &'a Store, guard: &'a Guard, folder: Folder, journal: Journal) -> Self {
-        Self { store, guard, folder, journal, began: Instant::now(), soak_ends: None, epoch: 0 }
+        Self { store, guard, folder, journal, began: Instant::now(), soak_ends: None, epoch: 0, armed: Armed::default() }
     }
 
     /// The activation's folder.
@@ -151,7 +138,7 @@ impl Server for RealServer<'_> {
         let history = Path::new(layout::HISTORY);
         let known = fs::read_to_string(history).unwrap_or_default();
         if known.lines().rev().take(20).any(|line| line.contains(&id)) {
-            return Ok(());
+            return self.let_go();
         }
         let mut line = serde_json::to_vec(&self.journal.record).map_err(words)?;
         line.push(b'\n');
@@ -164,7 +151,28 @@ impl Server for RealServer<'_> {
             file.write_all(&line)?;
             file.sync_all()
         };
-        append().map_err(words)
+        append().map_err(words)?;
+        self.let_go()
+    }
+
+    fn arm(&mut self, seconds: u32) -> Result<()> {
+        self.await_armed()?;
+        self.armed.times += 1;
+        let stem = self.armed_as(self.armed.times);
+        let agent = crate::serve::agent_path().display().to_string();
+        let command = [agent.as_str(), "agent", "expire", self.folder.id()];
+        self.armed.pending = Some(systemd::start_later(&stem, &command, seconds).map_err(words)?);
+        Ok(())
+    }
+
+    fn await_armed(&mut self) -> Result<()> {
+        let Some(pending) = self.armed.pending.take() else { return Ok(()) };
+        pending.wait().map_err(words)?;
+        // Only now: there is no moment without one.
+        match self.armed.times {
+            1 => Ok(()),
+            times => systemd::stop_timers(&self.armed_as(times - 1)).map_err(words),
+        }
     }
 
     fn tell(&mut self, words: &str) {
@@ -273,15 +281,12 @@ impl Server for RealServer<'_> {
         Ok(port)
     }
 
-    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()> {
-        let path = Path::new(layout::UPSTREAMS).join(format!("{app}.conf"));
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>, old: Option<Port>) -> Result<()> {
         match port {
-            Some(port) => place(&path, &upstream_file(app, port)).map_err(words),
-            None => match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(words(error)),
-                _ => Ok(()),
-            },
+            Some(port) => visitors::lead(app, port, old),
+            None => visitors::forget(app),
         }
+        .map_err(words)
     }
 
     fn start(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -295,8 +300,12 @@ impl Server for RealServer<'_> {
         on_live(units, systemd::forget_failures)
     }
 
-    fn drain(&mut self, units: &[&UnitName]) -> Result<()> {
-        units.iter().try_for_each(|unit| crate::drain::begin(unit)).map_err(words)
+    fn is_visited(&mut self, unit: &UnitName) -> bool {
+        instance_port(unit).is_some_and(|port| ports::has_connections(port.number()))
+    }
+
+    fn drain(&mut self, unit: &UnitName, seconds: u32) -> Result<()> {
+        crate::drain::begin(unit, seconds).map_err(words)
     }
 
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -375,30 +384,20 @@ impl Server for RealServer<'_> {
     fn mark_epoch(&mut self) -> Result<()> {
         self.epoch += 1;
         let epoch = self.mark();
-        place(&Path::new(layout::UPSTREAMS).join("epoch.conf"), &nginx::epoch_file(&epoch)).map_err(words)
+        visitors::mark(&epoch).map_err(words)
     }
 
     fn reload_nginx(&mut self, unit: &UnitName, configuration: &Hash) -> Result<()> {
-        self.mark_epoch()?;
-        systemd::hang_up(unit).map_err(words)?;
-        let epoch = self.mark();
-        self.await_served(|served| served.configuration == *configuration && served.epoch == epoch)
+        self.epoch += 1;
+        visitors::reload(unit, configuration, &self.mark()).map_err(words)
     }
 
     fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
-        // Two instances may answer for a moment: it counts when only one kind of answer comes.
-        self.await_served(|served| {
-            served.configuration == *configuration
-                && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
-        })
+        visitors::await_configuration(configuration).map_err(words)
     }
 
-    fn soak(&mut self, started_any: bool) -> bool {
-        let wanted = match self.journal.settings.soak {
-            Some(milliseconds) => Duration::from_millis(milliseconds.into()),
-            None if started_any => SOAK,
-            None => Duration::ZERO,
-        };
+    fn soak(&mut self, declared: u32) -> bool {
+        let wanted = Duration::from_millis(self.journal.settings.soak.unwrap_or(declared).into());
         let end = *self.soak_ends.get_or_insert_with(|| Instant::now() + wanted);
         if Instant::now() >= end {
             self.soak_ends = None;
@@ -408,47 +407,41 @@ impl Server for RealServer<'_> {
         true
     }
 
-    fn await_login(&mut self) -> Login {
+    fn await_login(&mut self) -> Result<Login> {
         let deadline = self.journal.settings.confirm_deadline;
+        self.arm(deadline.saturating_add(GRACE_SECONDS))?;
         self.event(Event::AwaitingLogin { activation: self.folder.id().to_owned(), deadline });
+        self.await_armed()?;
         let end = Instant::now() + Duration::from_secs(deadline.into());
         while Instant::now() < end {
             if self.folder.was_told("confirm") {
-                return Login::Arrived;
+                return Ok(Login::Arrived);
             }
             if self.folder.was_told("cancel") {
-                return Login::Cancelled;
+                return Ok(Login::Cancelled);
             }
             sleep(Duration::from_millis(5));
         }
-        Login::DeadlinePassed
+        Ok(Login::DeadlinePassed)
     }
 }
 
 impl RealServer<'_> {
-    fn mark(&self) -> String {
-        format!("{}-{}", self.folder.id(), self.epoch)
+    /// The name of the timer that systemd holds.
+    fn armed_as(&self, times: u32) -> String {
+        format!("{}-{times}", self.folder.deadline())
     }
 
-    fn await_served(&self, is_it: impl Fn(&nginx::Served) -> bool) -> Result<()> {
-        let end = Instant::now() + NGINX_DEADLINE;
-        let mut last = None;
-        while Instant::now() < end {
-            if let Some(served) = nginx::served() {
-                if is_it(&served) {
-                    return Ok(());
-                }
-                last = Some(served);
-            }
-            sleep(BEAT);
-        }
-        let why = match last {
-            Some(served) => {
-                format!("nginx still answers with configuration {} ({})", served.configuration.short(), served.epoch)
-            }
-            None => "nginx does not answer".to_owned(),
-        };
-        Err(failed("within 10 s")(why))
+    /// Nothing has to take this activation up any more.
+    fn let_go(&mut self) -> Result<()> {
+        self.await_armed()?;
+        systemd::stop_timers(&self.folder.deadline()).map_err(words)?;
+        self.folder.finish();
+        Ok(())
+    }
+
+    fn mark(&self) -> String {
+        format!("{}-{}", self.folder.id(), self.epoch)
     }
 }
 

@@ -156,6 +156,7 @@ impl Mapping<'_> {
             fields.insert("health".to_owned(), self.health(name, health, has_port)?);
         }
         self.whole_seconds(fields, "stopTimeout", &["apps", name, "stopTimeout"])?;
+        self.whole_seconds(fields, "drain", &["apps", name, "drain"])?;
         if let Some(restart) = fields.get_mut("restart") {
             self.whole_seconds(object(restart), "delay", &["apps", name, "restart", "delay"])?;
         }
@@ -212,6 +213,7 @@ impl Mapping<'_> {
         };
         let (interval, timeout, deadline) =
             (milliseconds("interval")?, milliseconds("timeout")?, milliseconds("deadline")?);
+        let soak = if at("soak").as_f64() == Some(0.0) { 0 } else { milliseconds("soak")? };
         let passes = at("passes").as_u64().unwrap_or_default();
         if passes == 0 {
             return Err(self.refuse(&["apps", app, "health", "passes"], " has to be 1 or more".to_owned(), None));
@@ -222,7 +224,9 @@ impl Mapping<'_> {
             );
             return Err(self.refuse(&path, words, None));
         }
-        Ok(json!({ "check": check, "interval": interval, "timeout": timeout, "deadline": deadline, "passes": passes }))
+        let mut health = json!({ "check": check, "interval": interval, "timeout": timeout, "deadline": deadline });
+        object(&mut health).extend([("passes".to_owned(), json!(passes)), ("soak".to_owned(), json!(soak))]);
+        Ok(health)
     }
 
     fn nginx(&self) -> Result<Map<String, Value>, Failure> {

@@ -24,9 +24,6 @@ pub(crate) struct Unknown<'a> {
 const LATER: &[&str] = &[
     "apps.*.migrate",
     "apps.*.database",
-    "apps.*.drain",
-    "apps.*.health.soak",
-    "apps.*.hooks",
     "boot",
     "environment",
     "networking",

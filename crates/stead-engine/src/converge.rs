@@ -9,7 +9,7 @@ use crate::effects::{Failure, Pair, Result, Server, UnitState};
 use std::collections::BTreeSet;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::name::{Name, Port, UnitName};
-use stead_model::server::Strategy;
+use stead_model::server::{Health, Strategy};
 
 /// Units of `wanted` that `other` does not have under the same name and content.
 fn different<'a>(wanted: &'a Generation, other: &'a Generation) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
@@ -38,13 +38,13 @@ struct Instance<'a> {
     app: &'a Name,
     port: Option<Port>,
     port_variable: &'a str,
-    health: Option<&'a stead_model::server::Health>,
+    health: Option<&'a Health>,
     strategy: Strategy,
 }
 
 fn instance<'a>(name: &'a UnitName, unit: &'a Unit) -> Option<Instance<'a>> {
     match &unit.role {
-        Role::App { app, port, port_variable, health, strategy } if unit.start => {
+        Role::App { app, port, port_variable, health, strategy, drain: _ } if unit.start => {
             Some(Instance { unit: name, app, port: *port, port_variable, health: health.as_ref(), strategy: *strategy })
         }
         _ => None,
@@ -114,9 +114,29 @@ fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Resul
     Ok(())
 }
 
+/// The most seconds that an activation may take until it is proved: all that its apps may take to become
+/// healthy, its soak, and what units and nginx may take besides.
+fn longest(candidate: &Generation) -> u32 {
+    const BESIDES: u32 = 300;
+    let deadlines = instances(candidate).filter_map(|instance| instance.health).map(|health| health.deadline / 1000);
+    deadlines.fold(BESIDES, u32::saturating_add).saturating_add(soak(candidate, |_| true) / 1000)
+}
+
+/// For how many milliseconds those units have to stay up: as long as the most careful of their apps says.
+fn soak(candidate: &Generation, is_meant: impl Fn(&UnitName) -> bool) -> u32 {
+    let serves = |unit: &Unit| matches!(unit.role, Role::App { .. } | Role::Service {} | Role::Nginx {});
+    let of = |unit: &Unit| match &unit.role {
+        Role::App { health: Some(health), .. } => health.soak,
+        _ => Health::SOAK,
+    };
+    let meant = candidate.units.iter().filter(|(name, unit)| serves(unit) && is_meant(name));
+    meant.map(|(_, unit)| of(unit)).max().unwrap_or(0)
+}
+
 /// Makes the candidate's units known, and starts what can run beside the parent's: new instances of
 /// apps, each probed. Visitors notice nothing.
 pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    server.arm(longest(pair.candidate))?;
     for user in pair.candidate.users.difference(&pair.parent.users) {
         server.make_user(user)?;
     }
@@ -138,6 +158,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 
 /// Lets visitors over to the candidate: apps that cannot run twice, services, nginx, timers.
 pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    server.await_armed()?;
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart) {
         let old: Vec<&UnitName> = instances(pair.parent)
             .filter(|old| old.app == instance.app && old.unit != instance.unit)
@@ -150,7 +171,7 @@ pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         bring_up_instance(server, &instance)?;
     }
     change_services(server, pair.candidate, pair.parent)?;
-    lead_visitors(server, pair.candidate, pair.parent)
+    lead_visitors(server, pair.candidate, pair.parent, Way::Forward)
 }
 
 /// Brings services under fixed names, and timers, to what `wanted` says; `other` is what may run now.
@@ -175,12 +196,27 @@ fn change_services(server: &mut impl Server, wanted: &Generation, other: &Genera
     bring_up(server, &keep_up)
 }
 
+/// Where an activation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// To the candidate; what it replaces goes on for a while.
+    Forward,
+    /// To the parent; nothing of the candidate stays.
+    Back,
+}
+
 /// Points nginx to the instances of `wanted`, by reload or by a new instance beside the old one.
-fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generation) -> Result<()> {
+fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generation, way: Way) -> Result<()> {
     let mut moved = false;
     for instance in instances(wanted) {
         if let Some(port) = instance.port.and_then(|_| server.instance_port(instance.unit)) {
-            server.point_upstream(instance.app, Some(port))?;
+            // What visitors still have of a release that is replaced may name files that only its instance has.
+            let replaced = match instance.strategy {
+                Strategy::Beside => instances(other).find(|old| old.app == instance.app && old.unit != instance.unit),
+                Strategy::Restart => None,
+            };
+            let old = replaced.filter(|_| way == Way::Forward).and_then(|old| server.instance_port(old.unit));
+            server.point_upstream(instance.app, Some(port), old)?;
             moved |= !other.units.contains_key(instance.unit);
         }
     }
@@ -218,11 +254,7 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let units: Vec<&UnitName> =
         pair.candidate.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
     let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent).map(|(name, _)| name).collect();
-    let serves = |name: &UnitName| {
-        let role = pair.candidate.units.get(name).map(|unit| &unit.role);
-        matches!(role, Some(Role::App { .. } | Role::Service {} | Role::Nginx {}))
-    };
-    let started_any = fresh.iter().any(|name| serves(name));
+    let soak = soak(pair.candidate, |name| fresh.contains(name));
     let before = server.states(&units)?;
     loop {
         let now = server.states(&units)?;
@@ -231,7 +263,7 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
                 return Err(did_not_stay(server, unit, what, None));
             }
         }
-        if !server.soak(started_any) {
+        if !server.soak(soak) {
             break;
         }
     }
@@ -266,13 +298,17 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
 /// Lets go of what the candidate replaced. Old instances of apps end the requests that they have
 /// before they are asked to stop; nothing here waits for that.
 pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    let is_instance = |name: &&UnitName| matches!(pair.parent.units[*name].role, Role::App { .. });
-    let (drain, stop): (Vec<_>, Vec<_>) = not_wanted(pair.parent, pair.candidate).into_iter().partition(is_instance);
-    server.drain(&drain)?;
+    let mut stop = Vec::new();
+    for unit in not_wanted(pair.parent, pair.candidate) {
+        match &pair.parent.units[unit].role {
+            Role::App { drain, .. } => server.drain(unit, *drain)?,
+            _ => stop.push(unit),
+        }
+    }
     server.request_stop(&stop)?;
     let kept: BTreeSet<&Name> = instances(pair.candidate).map(|instance| instance.app).collect();
     for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
-        server.point_upstream(instance.app, None)?;
+        server.point_upstream(instance.app, None, None)?;
     }
     server.release_units()
 }
@@ -298,17 +334,32 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         bring_up_instance(server, &instance)?;
     }
     change_services(server, parent, candidate)?;
-    lead_visitors(server, parent, candidate)?;
-    server.stop(&not_wanted(candidate, parent))?;
+    lead_visitors(server, parent, candidate, Way::Back)?;
     let kept: BTreeSet<&Name> = instances(parent).map(|instance| instance.app).collect();
+    stop_candidate(server, pair, &kept)?;
     for instance in instances(candidate).filter(|instance| !kept.contains(instance.app)) {
-        server.point_upstream(instance.app, None)?;
+        server.point_upstream(instance.app, None, None)?;
     }
     for user in candidate.users.difference(&parent.users) {
         server.unmake_user(user)?;
     }
     server.release_units()?;
     verify(server, parent, pair.parent_id.as_ref())
+}
+
+/// Stops what only the candidate runs. Visitors that have met a new instance of an app which stays keep it until
+/// they are done.
+fn stop_candidate(server: &mut impl Server, pair: Pair<'_>, kept: &BTreeSet<&Name>) -> Result<()> {
+    let mut stop = Vec::new();
+    for unit in not_wanted(pair.candidate, pair.parent) {
+        match &pair.candidate.units[unit].role {
+            Role::App { app, drain, .. } if kept.contains(app) && running(server, unit)? && server.is_visited(unit) => {
+                server.drain(unit, *drain)?;
+            }
+            _ => stop.push(unit),
+        }
+    }
+    server.stop(&stop)
 }
 
 /// Whether the server runs this generation: units up, apps healthy, nginx answering with it.

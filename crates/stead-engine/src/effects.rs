@@ -39,12 +39,19 @@ pub enum UnitState {
 pub trait Server {
     /// Writes the phase to the journal, durably.
     fn journal(&mut self, phase: Phase, reason: Option<&str>) -> Result<()>;
-    /// Appends the ended activation to the history, durably and once.
+    /// Appends the ended activation to the history, durably and once. What was armed is let go.
     fn record(&mut self) -> Result<()>;
     /// Tells whoever follows the activation.
     fn tell(&mut self, words: &str);
     /// Visitors reach the candidate as of now: tells whoever follows.
     fn switched(&mut self);
+
+    /// Makes the init system take this activation back after so many seconds, whatever becomes of this process,
+    /// unless it has ended or is confirmed by then. Takes the place of what was armed before. May return before
+    /// it is in force; [`Server::await_armed`] waits for that.
+    fn arm(&mut self, seconds: u32) -> Result<()>;
+    /// Returns when what was armed is in force.
+    fn await_armed(&mut self) -> Result<()>;
 
     /// Makes a system user if it is missing, and remembers that this activation made it.
     fn make_user(&mut self, user: &UserName) -> Result<()>;
@@ -68,16 +75,19 @@ pub trait Server {
     fn instance_port(&mut self, unit: &UnitName) -> Option<Port>;
     /// Gives an instance its own port: the declared one if it is free, else another one.
     fn give_port(&mut self, unit: &UnitName, variable: &str, declared: Port) -> Result<Port>;
-    /// Points nginx's upstream of an app to a port, as of the next reload; `None`: the app is gone.
-    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()>;
+    /// Points nginx's upstream of an app to a port, as of the next reload; `None`: the app is gone. What the
+    /// instance there does not have is asked of the replaced one at `old`, until that is let go.
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>, old: Option<Port>) -> Result<()>;
 
     /// Starts units and waits until each is up or failed to come up.
     fn start(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Stops units and waits until they are gone.
     fn stop(&mut self, units: &[&UnitName]) -> Result<()>;
-    /// Lets instances of apps go that no visitor is led to any more: each stops when nobody is
-    /// connected to it, or when its time to drain is over. Does not wait for that.
-    fn drain(&mut self, units: &[&UnitName]) -> Result<()>;
+    /// Whether anybody is connected to an instance of an app.
+    fn is_visited(&mut self, unit: &UnitName) -> bool;
+    /// Lets an instance of an app go that no visitor is led to any more: it stops when nobody is
+    /// connected to it, or when so many seconds are over. Does not wait for that.
+    fn drain(&mut self, unit: &UnitName, seconds: u32) -> Result<()>;
     /// Asks units to stop, without waiting.
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Restarts units and waits.
@@ -98,10 +108,12 @@ pub trait Server {
     /// Marks the next start of nginx with a new epoch.
     fn mark_epoch(&mut self) -> Result<()>;
 
-    /// Lets some time pass: one beat of the soak. `false` when the soak is over.
-    fn soak(&mut self, started_any: bool) -> bool;
-    /// Waits for the operator's fresh login.
-    fn await_login(&mut self) -> Login;
+    /// Lets some time pass: one beat of the soak. `false` when the soak is over, which takes as many
+    /// milliseconds as declared, unless the operator said otherwise.
+    fn soak(&mut self, declared: u32) -> bool;
+    /// Waits for the operator's fresh login, as long as the operator said; what was armed is armed anew
+    /// for that time.
+    fn await_login(&mut self) -> Result<Login>;
 }
 
 /// How waiting for the operator's login ended.

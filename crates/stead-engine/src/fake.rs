@@ -19,6 +19,8 @@ pub(crate) enum Mishap {
     Fail,
     /// The effect happens, and then the process dies: every later effect fails.
     Crash,
+    /// The effect happens twice in a row.
+    Repeat,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub(crate) struct Fake {
     pub(crate) unhealthy: BTreeSet<UnitName>,
     pub(crate) broken: BTreeSet<UnitName>,
     pub(crate) login: Login,
+    /// Whether somebody is connected to each instance.
+    pub(crate) visited: bool,
+    /// Whether the init system would take the activation back by itself.
+    pub(crate) armed: bool,
     pub(crate) effects: usize,
     pub(crate) mishap: Option<(usize, Mishap)>,
     pub(crate) crashed: bool,
@@ -64,6 +70,8 @@ impl Fake {
             unhealthy: BTreeSet::new(),
             broken: BTreeSet::new(),
             login: Login::Arrived,
+            visited: false,
+            armed: false,
             effects: 0,
             mishap: None,
             crashed: false,
@@ -72,8 +80,8 @@ impl Fake {
         }
     }
 
-    /// One effect: counts it, and decides whether it happens and whether the process outlives it.
-    fn effect<T>(&mut self, name: &str, happen: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    /// One effect: counts it, and decides whether it happens, how often, and whether the process outlives it.
+    fn effect<T>(&mut self, name: &str, happen: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         if self.crashed {
             return Err(Failure("the process is dead".into()));
         }
@@ -85,6 +93,10 @@ impl Fake {
                 let _ = happen(self);
                 self.crashed = true;
                 Err(Failure("the process is dead".into()))
+            }
+            Some((at, Mishap::Repeat)) if at == self.effects => {
+                happen(self)?;
+                happen(self)
             }
             _ => happen(self),
         }
@@ -128,6 +140,7 @@ impl Fake {
         self.state.nginx.clear();
         self.kept.clear();
         self.known.clear();
+        self.armed = false;
         if let Some(generation) = self.state.active.and_then(|id| self.generations.get(&id).cloned()) {
             self.known = generation.units.clone();
             for (name, unit) in &generation.units {
@@ -197,7 +210,23 @@ impl Server for Fake {
     fn record(&mut self) -> Result<()> {
         self.effect("record", |fake| {
             fake.recorded = 1;
+            fake.armed = false;
             Ok(())
+        })
+    }
+
+    fn arm(&mut self, seconds: u32) -> Result<()> {
+        assert!(seconds > 0, "an activation gets time");
+        self.effect("arm", |fake| {
+            fake.armed = true;
+            Ok(())
+        })
+    }
+
+    fn await_armed(&mut self) -> Result<()> {
+        self.effect("await_armed", |fake| match fake.armed {
+            true => Ok(()),
+            false => Err(Failure("nothing is armed".into())),
         })
     }
 
@@ -281,7 +310,8 @@ impl Server for Fake {
         })
     }
 
-    fn point_upstream(&mut self, app: &Name, port: Option<Port>) -> Result<()> {
+    fn point_upstream(&mut self, app: &Name, port: Option<Port>, old: Option<Port>) -> Result<()> {
+        assert!(port.is_none() || port != old, "an instance is not beside itself");
         self.effect("point_upstream", |fake| {
             match port {
                 Some(port) => fake.state.upstreams.insert(app.clone(), port),
@@ -302,8 +332,12 @@ impl Server for Fake {
         })
     }
 
-    fn drain(&mut self, units: &[&UnitName]) -> Result<()> {
-        self.stop(units)
+    fn is_visited(&mut self, unit: &UnitName) -> bool {
+        self.visited && self.state.running.contains_key(unit)
+    }
+
+    fn drain(&mut self, unit: &UnitName, _: u32) -> Result<()> {
+        self.stop(&[unit])
     }
 
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()> {
@@ -366,12 +400,15 @@ impl Server for Fake {
         self.effect("mark_epoch", |_| Ok(()))
     }
 
-    fn soak(&mut self, _: bool) -> bool {
+    fn soak(&mut self, _: u32) -> bool {
         false
     }
 
-    fn await_login(&mut self) -> Login {
-        self.login
+    fn await_login(&mut self) -> Result<Login> {
+        self.effect("await_login", |fake| {
+            fake.armed = true;
+            Ok(fake.login)
+        })
     }
 }
 
@@ -405,6 +442,7 @@ pub(crate) fn generation(
         timeout: 5000,
         deadline: 30_000,
         passes: 2,
+        soak: Health::SOAK,
     };
     let role = Role::App {
         app: "web".parse().unwrap(),
@@ -412,6 +450,7 @@ pub(crate) fn generation(
         port_variable: "PORT".into(),
         health: Some(health),
         strategy,
+        drain: stead_model::server::App::DRAIN,
     };
     add(format!("stead-web@{app}.service"), digest(app), role);
     if let Some(service) = service {

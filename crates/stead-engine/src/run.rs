@@ -56,7 +56,7 @@ fn act(
                 Event::Started
             }),
             Action::Prove => converge::prove(server, pair).map(|()| Event::Proved),
-            Action::AwaitLogin => Ok(match server.await_login() {
+            Action::AwaitLogin => server.await_login().map(|login| match login {
                 Login::Arrived => Event::LoginArrived,
                 Login::DeadlinePassed => Event::DeadlinePassed,
                 Login::Cancelled => Event::Cancelled,
@@ -67,8 +67,10 @@ fn act(
                 server.confirm(&pair.candidate_id)?;
                 Ok(Event::Retired)
             }
-            Action::Retire => retire(server, pair).map(|()| Event::Retired),
-            Action::Restore => converge::restore(server, pair).map(|()| Event::Restored),
+            // What was replaced has to go, but nothing is taken back for it.
+            Action::Retire => stubbornly(|| converge::retire(server, pair)).map(|()| Event::Retired),
+            // Nobody may have to come for what one more try can do.
+            Action::Restore => stubbornly(|| converge::restore(server, pair)).map(|()| Event::Restored),
             Action::Record => {
                 server.record()?;
                 Ok(Event::Recovered)
@@ -92,11 +94,9 @@ fn act(
     Ok(event)
 }
 
-/// What was replaced has to go, but nothing is taken back for it: it is tried three times.
-fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
-    converge::retire(server, pair)
-        .or_else(|_| converge::retire(server, pair))
-        .or_else(|_| converge::retire(server, pair))
+/// Once more, when it failed: every action is safe to repeat.
+fn stubbornly(mut action: impl FnMut() -> Result<()>) -> Result<()> {
+    action().or_else(|_| action())
 }
 
 /// Takes up an activation whose process, or machine, went down in `phase`.
@@ -221,16 +221,51 @@ mod tests {
         }
     }
 
+    /// What makes an activation end well, or go back, and from how far.
+    #[derive(Debug, Clone, Copy)]
+    enum Fortune {
+        Well,
+        Unhealthy,
+        NoLogin,
+        NoLoginWithVisitors,
+    }
+
+    impl Fortune {
+        const ALL: [Self; 4] = [Self::Well, Self::Unhealthy, Self::NoLogin, Self::NoLoginWithVisitors];
+
+        fn of(self, fake: &mut Fake, parent: &Generation, candidate: &Generation) {
+            match self {
+                Self::Well => {}
+                Self::Unhealthy => {
+                    let apps = candidate.units.keys().filter(|unit| unit.as_str().starts_with("stead-web@"));
+                    fake.unhealthy = apps.filter(|unit| !parent.units.contains_key(*unit)).cloned().collect();
+                }
+                Self::NoLogin => fake.login = Login::DeadlinePassed,
+                Self::NoLoginWithVisitors => (fake.login, fake.visited) = (Login::DeadlinePassed, true),
+            }
+        }
+    }
+
+    /// Every scenario, once with every fortune and with the mishap at every effect of the way forward and back.
     fn at_every_effect(mishap: Mishap, then: impl Fn(&str, usize, &mut Fake, &Generation, &Generation, Result<Ended>)) {
-        for (name, parent, candidate) in scenarios() {
-            let mut clean = server_running(&parent, &candidate);
+        for ((name, parent, candidate), fortune) in
+            scenarios().into_iter().flat_map(|scenario| Fortune::ALL.map(|fortune| (scenario.clone(), fortune)))
+        {
+            let name = format!("{name}, {fortune:?}");
+            let ready = || {
+                let mut fake = server_running(&parent, &candidate);
+                fortune.of(&mut fake, &parent, &candidate);
+                (fake.effects, fake.log) = (0, Vec::new());
+                fake
+            };
+            let mut clean = ready();
             run(&mut clean, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
             assert!(clean.effects > 5, "{name}");
             for at in 1..=clean.effects {
-                let mut fake = server_running(&parent, &candidate);
-                fake.mishap = Some((fake.effects + at, mishap));
+                let mut fake = ready();
+                fake.mishap = Some((at, mishap));
                 let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin);
-                then(name, at, &mut fake, &parent, &candidate, ended);
+                then(&name, at, &mut fake, &parent, &candidate, ended);
             }
         }
     }
@@ -281,6 +316,32 @@ mod tests {
             recovered(name, at, fake, parent, candidate);
             assert_eq!(fake.state.confirmed, confirmed, "{name}, effect {at}: recovery moved the boot pointer");
         });
+    }
+
+    #[test]
+    fn repeating_any_effect_changes_nothing_about_the_end() {
+        at_every_effect(Mishap::Repeat, |name, at, fake, parent, candidate, ended| {
+            let phase = ended.unwrap_or_else(|error| panic!("{name}, effect {at} ({}): {error}", fake.log[at - 1])).phase;
+            assert_ne!(phase, Phase::Stuck, "{name}, effect {at} ({})", fake.log[at - 1]);
+            recovered(name, at, fake, parent, candidate);
+        });
+    }
+
+    #[test]
+    fn nothing_is_switched_before_the_way_back_is_armed_and_nothing_stays_armed() {
+        for (name, parent, candidate) in scenarios() {
+            for login in [Login::Arrived, Login::DeadlinePassed] {
+                let mut fake = server_running(&parent, &candidate);
+                (fake.login, fake.log) = (login, Vec::new());
+                run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
+                let armed = fake.log.iter().position(|effect| effect == "await_armed").unwrap();
+                let acts = ["point_upstream", "reload_nginx", "stop", "restart", "confirm"];
+                let is_act = |effect: &String| acts.contains(&effect.split(' ').next().unwrap_or_default());
+                let first = fake.log.iter().position(is_act);
+                assert!(first.is_none_or(|first| armed < first), "{name}: {:?}", fake.log);
+                assert!(!fake.armed, "{name}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A short POSIX script, because it runs at every boot and must be the least that can fail: it
 //! needs no agent, no network, and nothing of a generation but its folder. At boot, when nothing
-//! is active, it makes the confirmed generation the active one. It never fails a boot: it ends
+//! is active, it makes the confirmed generation the active one, and has an activation taken up that
+//! the machine went down in. It never fails a boot: it ends
 //! with 0 whatever it finds.
 
 use std::fs;
@@ -19,6 +20,24 @@ pub fn script() -> String {
 # instances that still drain. When nothing is active (at boot), the confirmed generation becomes it.
 out=$1
 active={active}
+unfinished={unfinished}
+if ! [ -e "$active" ] && [ -L "$unfinished" ]; then
+    # Nothing is active: the machine went down in the middle of an activation.
+    unit=stead-recovery-$(readlink "$unfinished").service
+    mkdir -p "$out/multi-user.target.wants"
+    cat > "$out/$unit" <<END
+[Unit]
+Description=Stead takes up the activation that was interrupted
+After=multi-user.target
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+ExecStart=$(readlink "$unfinished/agent") agent recover $(readlink "$unfinished")
+Restart=on-failure
+RestartSec=10
+END
+    ln -sf "../$unit" "$out/multi-user.target.wants/$unit"
+fi
 if ! [ -e "$active" ] && [ -e "{confirmed}" ]; then
     mkdir -p "{run}/instances" "{run}/upstreams" "{run}/sockets" "{run}/draining"
     cp -R "{confirmed}/run/." "{run}/" 2>/dev/null
@@ -41,6 +60,7 @@ done
 exit 0
 "#,
         active = layout::ACTIVE,
+        unfinished = layout::UNFINISHED,
         confirmed = layout::CONFIRMED,
         run = layout::RUN,
         draining = layout::DRAINING,
@@ -90,6 +110,11 @@ mod tests {
 
     /// Runs the script with all its places below a folder, and returns what it handed to systemd.
     fn generate(root: &Path) -> Vec<String> {
+        generate_and_read(root, "").0
+    }
+
+    /// Like [`generate`], with the text of one of those files.
+    fn generate_and_read(root: &Path, file: &str) -> (Vec<String>, String) {
         let below = |place: &str| root.join(place.trim_start_matches('/')).display().to_string();
         let script =
             [layout::RUN, layout::STATE].iter().fold(script(), |script, place| script.replace(place, &below(place)));
@@ -100,8 +125,9 @@ mod tests {
         let mut names: Vec<String> =
             fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
+        let text = fs::read_to_string(out.join(file)).unwrap_or_default();
         fs::remove_dir_all(&out).unwrap();
-        names
+        (names, text)
     }
 
     fn generation(root: &Path, name: &str, units: &[&str]) -> std::path::PathBuf {
@@ -133,6 +159,28 @@ mod tests {
         std::os::unix::fs::symlink(&empty, at(layout::ACTIVE)).unwrap();
         assert_eq!(generate(place.path()), [""; 0]);
         assert_eq!(fs::read_link(at(layout::ACTIVE)).unwrap(), empty, "an empty generation is not a missing one");
+    }
+
+    #[test]
+    fn at_boot_an_unfinished_activation_is_taken_up_by_its_own_agent() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(at(layout::RUN)).unwrap();
+        let full = generation(place.path(), "full", &["stead-a.service"]);
+        std::os::unix::fs::symlink(&full, at(layout::CONFIRMED)).unwrap();
+        fs::create_dir_all(at(layout::ACTIVATIONS).join("20260102T030405Z-1a2b")).unwrap();
+        let link = |to: &str, path: &Path| std::os::unix::fs::symlink(to, path).unwrap();
+        link("/agents/x/stead", &at(layout::ACTIVATIONS).join("20260102T030405Z-1a2b/agent"));
+        link("20260102T030405Z-1a2b", &at(layout::UNFINISHED));
+
+        let unit = "stead-recovery-20260102T030405Z-1a2b.service";
+        let (names, text) = generate_and_read(place.path(), unit);
+        assert_eq!(names, ["multi-user.target.wants", "stead-a.service", unit]);
+        assert!(
+            text.contains("\nExecStart=/agents/x/stead agent recover 20260102T030405Z-1a2b\n"),
+            "{text}"
+        );
+        assert_eq!(generate(place.path()), ["multi-user.target.wants", "stead-a.service"], "not while something is active");
     }
 
     #[test]

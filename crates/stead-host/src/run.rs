@@ -3,7 +3,7 @@
 //! Promises that a failure names the command, its exit status and its own last words. Never uses a
 //! shell, and never passes on the caller's standard input.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A program could not be run, or ended with failure.
 #[derive(Debug, thiserror::Error)]
@@ -28,25 +28,59 @@ pub enum RunError {
     },
 }
 
+/// A program that was started and whose end is not awaited yet.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    command: String,
+}
+
 /// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
 /// When it cannot be started or ends with anything but 0.
 pub fn run(program: &str, arguments: &[&str]) -> Result<String, RunError> {
-    let command = || [&[program], arguments].concat().join(" ");
-    let output = Command::new(program)
+    begin(program, arguments)?.wait()
+}
+
+/// Starts a program that writes little.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn begin(program: &str, arguments: &[&str]) -> Result<Running, RunError> {
+    let command = [&[program], arguments].concat().join(" ");
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .env("LC_ALL", "C.UTF-8")
-        .output()
-        .map_err(|source| RunError::Start { command: command(), source })?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        return Ok(stdout);
+        .spawn();
+    match child {
+        Ok(child) => Ok(Running { child, command }),
+        Err(source) => Err(RunError::Start { command, source }),
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let words = if stderr.trim().is_empty() { last_lines(&stdout, 20) } else { last_lines(&stderr, 20) };
-    Err(RunError::Failed { command: command(), status: output.status.to_string(), output: words })
+}
+
+impl Running {
+    /// Waits for its end and returns its standard output.
+    ///
+    /// # Errors
+    /// When it ends with anything but 0.
+    pub fn wait(self) -> Result<String, RunError> {
+        let command = self.command;
+        let output = match self.child.wait_with_output() {
+            Ok(output) => output,
+            Err(source) => return Err(RunError::Start { command, source }),
+        };
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let words = if stderr.trim().is_empty() { last_lines(&stdout, 20) } else { last_lines(&stderr, 20) };
+        Err(RunError::Failed { command, status: output.status.to_string(), output: words })
+    }
 }
 
 /// The last `count` lines of a text, trimmed.

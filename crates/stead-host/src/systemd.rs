@@ -237,6 +237,63 @@ pub fn start_transient(unit: &UnitName, command: &[&str], after: &[&str], second
     run("systemd-run", &[&options, command].concat()).map(drop)
 }
 
+/// A request to systemd that is under way.
+#[derive(Debug)]
+pub struct Pending(crate::run::Running);
+
+impl Pending {
+    /// Waits until systemd has done it.
+    ///
+    /// # Errors
+    /// When systemd refused.
+    pub fn wait(self) -> Result<(), RunError> {
+        self.0.wait().map(drop)
+    }
+}
+
+/// Asks systemd to run a command as the transient service `<stem>.service` in so many seconds, again and again
+/// until it succeeds, unless [`stop_timers`] comes first. It is in force once the request is done.
+///
+/// # Errors
+/// When systemd cannot be asked.
+pub fn start_later(stem: &str, command: &[&str], seconds: u32) -> Result<Pending, RunError> {
+    let (unit, after) = (format!("--unit={stem}"), format!("--on-active={seconds}"));
+    let options = [
+        unit.as_str(),
+        after.as_str(),
+        "--quiet",
+        "--collect",
+        "--timer-property=AccuracySec=100ms",
+        "--service-type=exec",
+        "--property=Restart=on-failure",
+        "--property=RestartSec=2",
+        "--property=OOMScoreAdjust=-500",
+        "--",
+    ];
+    crate::run::begin("systemd-run", &[&options, command].concat()).map(Pending)
+}
+
+/// Stops every timer whose name begins so.
+///
+/// # Errors
+/// When systemd refuses.
+pub fn stop_timers(stem: &str) -> Result<(), RunError> {
+    // A pattern that fits nothing is no error (systemctl(1), "Parameter syntax").
+    run("systemctl", &["stop", &format!("{stem}*.timer")]).map(drop)
+}
+
+/// Kills every process of a unit at once. A unit that does not run is left alone.
+///
+/// # Errors
+/// When systemd refuses.
+pub fn kill(unit: &UnitName) -> Result<(), RunError> {
+    let states = states(&[unit])?;
+    if states.get(unit).is_none_or(UnitState::is_gone) {
+        return Ok(());
+    }
+    run("systemctl", &["kill", "--signal=KILL", unit.as_str()]).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

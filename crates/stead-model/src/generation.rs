@@ -8,7 +8,7 @@ use crate::hash::{Hash, Sha256};
 use crate::lock::LockedPackage;
 use crate::name::{Name, Port, UnitName, UserName};
 use crate::path::{AbsolutePath, RelativePath};
-use crate::server::{Health, Listen, Strategy};
+use crate::server::{App, Health, Listen, Strategy};
 use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,9 @@ pub enum Role {
         health: Option<Health>,
         /// How a new instance takes over.
         strategy: Strategy,
+        /// Seconds for which it keeps its open connections, at most, once it is replaced.
+        #[serde(default = "usual_drain", skip_serializing_if = "is_usual_drain")]
+        drain: u32,
     },
     /// A service under a fixed name: a changed one is restarted, or reloaded if only its `reload_digest` differs.
     Service {},
@@ -117,6 +120,14 @@ pub struct NginxPart {
     pub configuration: Hash,
     /// Paths inside the runtime that the test of the configuration needs bound, as the unit has them.
     pub binds: Vec<String>,
+}
+
+fn usual_drain() -> u32 {
+    App::DRAIN
+}
+
+fn is_usual_drain(drain: &u32) -> bool {
+    *drain == App::DRAIN
 }
 
 impl Generation {

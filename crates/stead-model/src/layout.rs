@@ -38,6 +38,8 @@ pub const SOCKETS: &str = "/run/stead/sockets";
 pub const AGENTS: &str = "/var/lib/stead/agents";
 /// Journals of activations: `activations/<id>/`.
 pub const ACTIVATIONS: &str = "/var/lib/stead/activations";
+/// The activation that has not ended: a symbolic link to its folder beside it.
+pub const UNFINISHED: &str = "/var/lib/stead/activations/unfinished";
 /// One line of JSON per ended activation, append-only.
 pub const HISTORY: &str = "/var/lib/stead/history.jsonl";
 /// Generations that garbage collection must keep: one file per pin.

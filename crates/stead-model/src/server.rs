@@ -104,8 +104,20 @@ pub struct App {
     pub state_directory: bool,
     /// How a new version takes over.
     pub strategy: Strategy,
+    /// Seconds for which an instance that was replaced keeps its open connections, at most, before it is asked to stop.
+    #[serde(default = "App::usual_drain")]
+    pub drain: u32,
     /// Seconds that it is given to stop.
     pub stop_timeout: u32,
+}
+
+impl App {
+    /// [`App::drain`] of what declares none, in seconds.
+    pub const DRAIN: u32 = 30;
+
+    fn usual_drain() -> u32 {
+        Self::DRAIN
+    }
 }
 
 /// How a release is made of a source.
@@ -195,6 +207,22 @@ pub struct Health {
     pub deadline: u32,
     /// Probes that have to pass in a row.
     pub passes: u32,
+    /// Time for which a new instance has to stay up and healthy after visitors were let over to it.
+    #[serde(default = "Health::usual_soak", skip_serializing_if = "Health::is_usual_soak")]
+    pub soak: u32,
+}
+
+impl Health {
+    /// The soak of what declares none, in milliseconds.
+    pub const SOAK: u32 = 5_000;
+
+    fn usual_soak() -> u32 {
+        Self::SOAK
+    }
+
+    fn is_usual_soak(soak: &u32) -> bool {
+        *soak == Self::SOAK
+    }
 }
 
 /// One question to an app.

@@ -145,6 +145,7 @@ fn publish(draft: &mut Draft<'_>, name: &Name, app: &App, instance: &UnitName, t
         port_variable: app.port_variable.to_string(),
         health: app.health.clone(),
         strategy: app.strategy,
+        drain: app.drain,
     };
     draft.units.insert(instance.clone(), Unit { digest, reload_digest: None, role, start: true });
 }

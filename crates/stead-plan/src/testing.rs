@@ -80,6 +80,7 @@ pub(crate) fn app(source: &str, exec: &str, port: Option<u16>) -> App {
         health: None,
         state_directory: false,
         strategy: Strategy::Beside,
+        drain: App::DRAIN,
         stop_timeout: 30,
     }
 }
@@ -171,6 +172,7 @@ fn bill_tracker() -> App {
         timeout: 2000,
         deadline: 30_000,
         passes: 1,
+        soak: Health::SOAK,
     });
     app.state_directory = true;
     app

@@ -403,9 +403,16 @@ pub(crate) enum Agent {
         /// Which one
         id: String,
     },
+    /// End an activation whose time is over
+    Expire {
+        /// Which one
+        id: String,
+    },
     /// Let an instance of an app go when nobody is connected to it any more
     Drain {
         /// Its unit
         unit: String,
+        /// Seconds after which it goes all the same
+        seconds: u32,
     },
 }

@@ -27,6 +27,10 @@ const WEBSOCKETS: &str = "        proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection $stead_connection;
 ";
 
+/// What an app's new instance does not have is asked of the replaced one, as long as that drains: only then the
+/// upstream has a second server. Requests that change something are not asked twice (nginx's own rule).
+const NEXT: &str = "proxy_next_upstream";
+
 /// An open file stays open between requests: a file of a tree never changes.
 const OPEN_FILES: &str = "    open_file_cache max=1000 inactive=60s;
     open_file_cache_valid 60s;
@@ -172,8 +176,11 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
         let _ = writeln!(out, "        {directive} {};", text.trim());
     }
     if let Some(target) = &location.proxy_pass {
-        let _ = writeln!(out, "        proxy_pass {};", proxy_target(writing, &format!("{option}.proxyPass"), target)?);
-        out.push_str("        proxy_http_version 1.1;\n");
+        let target = proxy_target(writing, &format!("{option}.proxyPass"), target)?;
+        let _ = writeln!(out, "        proxy_pass {target};\n        proxy_http_version 1.1;");
+        if target.trim_start_matches('"').starts_with("http://stead-") && !location.extra_config.contains(NEXT) {
+            let _ = writeln!(out, "        {NEXT} error timeout http_404;");
+        }
         if writing.draft.server.nginx.recommended_proxy_settings {
             out.push_str(PROXY_HEADERS);
         }

@@ -22,6 +22,7 @@ fn app(strategy: Strategy) -> Role {
         port_variable: "PORT".to_owned(),
         health: None,
         strategy,
+        drain: 30,
     }
 }
 
