@@ -46,6 +46,26 @@ pub struct Journal {
     /// What it took so far.
     #[serde(default)]
     pub usage: message::Usage,
+    /// Whether the hook for its end has run.
+    #[serde(default)]
+    pub hook_ran: bool,
+    /// What is worth telling besides how it ended.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Journal {
+    /// Of an activation that is about to begin.
+    pub fn new(record: Record, settings: Settings) -> Self {
+        Self {
+            record,
+            settings,
+            users_made: Vec::new(),
+            usage: message::Usage::default(),
+            hook_ran: false,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// A line of `events.jsonl`.
@@ -137,10 +157,14 @@ impl Folder {
 
     /// Lets the next boot pass it over: it has ended. Need not be durable, because taking up what has ended does nothing.
     pub fn finish(&self) {
-        let unfinished = Path::new(layout::UNFINISHED);
-        if fs::read_link(unfinished).is_ok_and(|id| id.as_os_str() == self.id.as_str()) {
-            let _ = fs::remove_file(unfinished);
+        if self.is_unfinished() {
+            let _ = fs::remove_file(layout::UNFINISHED);
         }
+    }
+
+    /// Whether the next boot would take it up.
+    fn is_unfinished(&self) -> bool {
+        fs::read_link(layout::UNFINISHED).is_ok_and(|id| id.as_os_str() == self.id.as_str())
     }
 
     /// The agent that carries it out. Another version might not understand its journal.
@@ -290,7 +314,8 @@ pub fn carry_out(id: &str) -> Result<message::Ended, Error> {
 /// # Errors
 /// As [`carry_out`].
 pub fn recover(id: &str) -> Result<(), Error> {
-    if Folder::of(id)?.read()?.record.phase.is_end() {
+    let folder = Folder::of(id)?;
+    if folder.read()?.record.phase.is_end() && !folder.is_unfinished() {
         return Ok(());
     }
     walk(id, true).map(drop)
@@ -312,7 +337,7 @@ pub fn expire(id: &str) -> Result<(), Error> {
             }
         }
         Phase::Confirmed | Phase::GoingBack => {}
-        Phase::WentBack | Phase::Stuck | Phase::Done => return Ok(()),
+        Phase::WentBack | Phase::Stuck | Phase::Done => {}
     }
     recover(id)
 }
@@ -340,7 +365,7 @@ fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {
     let active = Store::active(Path::new(layout::RUN)).map_err(|error| Error::Store(error.to_string()))?;
     let phase = journal.record.phase;
     let generation = journal.record.generation;
-    let mut server = RealServer::new(&store, &guard, folder.clone(), journal);
+    let mut server = RealServer::new(&store, &guard, folder.clone(), journal, candidate.server.clone());
     let ended = if is_recovery {
         let confirmed = store.confirmed().map_err(|error| Error::Store(error.to_string()))?;
         run::recover(&mut server, pair, phase, confirmed)?
@@ -366,7 +391,7 @@ fn words(server: &RealServer<'_>, generation: Hash, ended: Ended) -> message::En
         generation: Some(generation),
         active: Store::active(Path::new(layout::RUN)).ok().flatten(),
         reason: ended.reason,
-        log: Vec::new(),
+        notes: server.notes(),
         usage: usage(),
     }
 }

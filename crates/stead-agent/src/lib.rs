@@ -12,6 +12,7 @@
 
 pub mod activation;
 pub mod drain;
+mod hook;
 pub mod inspect;
 pub mod serve;
 pub mod server;

@@ -7,7 +7,7 @@
 mod streams;
 
 use crate::activation::{self, Folder, Journal, Line};
-use crate::inspect;
+use crate::{hook, inspect};
 use crate::stage;
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Record, Verb};
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
+use stead_model::hooks::Moment;
 use stead_model::layout;
 use stead_model::name::UnitName;
 use stead_remote::frame::{self, Connection};
@@ -70,6 +71,7 @@ fn of_stage(error: stage::Error) -> Failed {
         | stage::Error::Misunderstood { .. }
         | stage::Error::NoProgram { .. }
         | stage::Error::PortTaken { .. }
+        | stage::Error::NoPort { .. }
         | stage::Error::Nginx(_) => Failure::Unfit,
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
@@ -310,7 +312,11 @@ impl<R: Read, W: Write> Session<R, W> {
                 return Ok(Err(of_stage(error)));
             }
         }
-        let folder = match begin(generation, active, verb, by, settings) {
+        let journal = Journal::new(record(generation, active, verb, by), settings);
+        if let Err(what) = hook::run(&candidate.hooks, Moment::BeforeSwitch, &candidate.server, &journal.record) {
+            return Ok(Err(refused(Failure::Hook, what)));
+        }
+        let folder = match Folder::begin(&journal, &agent_path()) {
             Ok(folder) => folder,
             Err(error) => return Ok(Err(of_activation(error))),
         };
@@ -480,20 +486,15 @@ pub(crate) fn agent_path() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
-fn begin(
-    generation: Hash,
-    parent: Option<Hash>,
-    verb: Verb,
-    by: String,
-    settings: Settings,
-) -> Result<Folder, activation::Error> {
+/// The record of an activation that is about to begin.
+fn record(generation: Hash, parent: Option<Hash>, verb: Verb, by: String) -> Record {
     let now = jiff::Timestamp::now();
     let mut random = [0; 2];
     let digits = match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)) {
         Ok(()) => u16::from_le_bytes(random),
         Err(_) => u16::try_from(std::process::id() & 0xffff).unwrap_or(0),
     };
-    let record = Record {
+    Record {
         id: format!("{}-{digits:04x}", now.strftime("%Y%m%dT%H%M%SZ")),
         generation,
         parent,
@@ -503,9 +504,7 @@ fn begin(
         ended: None,
         phase: Phase::Staged,
         reason: None,
-    };
-    let journal = Journal { record, settings, users_made: Vec::new(), usage: Default::default() };
-    Folder::begin(&journal, &agent_path())
+    }
 }
 
 fn unchanged(generation: Hash) -> Ended {
@@ -515,7 +514,7 @@ fn unchanged(generation: Hash) -> Ended {
         generation: Some(generation),
         active: Some(generation),
         reason: None,
-        log: Vec::new(),
+        notes: Vec::new(),
         usage: activation::usage(),
     }
 }
@@ -536,7 +535,7 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
             generation: Some(journal.record.generation),
             active,
             reason: journal.record.reason.or_else(|| failed.map(|error| error.to_string())),
-            log: Vec::new(),
+            notes: journal.notes,
             usage: journal.usage,
         })
     })?;
@@ -558,7 +557,7 @@ fn ended_already(folder: &Folder, active: Option<Hash>) -> Option<Ended> {
         generation: Some(journal.record.generation),
         active,
         reason: journal.record.reason,
-        log: Vec::new(),
+        notes: journal.notes,
         usage: journal.usage,
     })
 }

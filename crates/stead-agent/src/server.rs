@@ -4,7 +4,7 @@
 //! (pointers). What it decides by itself is only how long to wait, and which port is free.
 
 use crate::activation::{Folder, Journal, Line};
-use crate::stand_in;
+use crate::{hook, stand_in};
 use crate::visitors::{self, BEAT, place};
 use std::fs;
 use std::io::Write;
@@ -17,6 +17,7 @@ use stead_host::run::RunError;
 use stead_host::{generator, ports, probe, systemd, users};
 use stead_model::activation::Phase;
 use stead_model::hash::Hash;
+use stead_model::hooks::ServerHooks;
 use stead_model::layout;
 use stead_model::name::{Name, Port, UnitName, UserName};
 use stead_model::server::{Health, HealthCheck};
@@ -38,6 +39,7 @@ pub struct RealServer<'a> {
     guard: &'a Guard,
     folder: Folder,
     journal: Journal,
+    name: Name,
     began: Instant,
     soak_ends: Option<Instant>,
     epoch: u32,
@@ -76,6 +78,14 @@ pub fn instance_port(unit: &UnitName) -> Option<Port> {
     port_in(&instance_file(&stand_in::live(unit)))
 }
 
+/// Ports that instances have been given, this one's aside.
+pub(crate) fn given_ports(unit: &UnitName) -> Vec<u16> {
+    let own = instance_file(unit);
+    let files = fs::read_dir(layout::INSTANCES).into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = files.filter(|path| *path != own).filter_map(|path| port_in(&path).map(Port::number));
+    others.collect()
+}
+
 /// The port in an instance's environment file.
 fn port_in(path: &Path) -> Option<Port> {
     let text = fs::read_to_string(path).ok()?;
@@ -83,9 +93,14 @@ fn port_in(path: &Path) -> Option<Port> {
 }
 
 impl<'a> RealServer<'a> {
-    /// This machine, for the activation in `folder`. The lock is held for as long.
-    pub fn new(store: &'a Store, guard: &'a Guard, folder: Folder, journal: Journal) -> Self {
-        Self { store, guard, folder, journal, began: Instant::now(), soak_ends: None, epoch: 0, armed: Armed::default() }
+    /// This machine, called `name` in the project, for the activation in `folder`. The lock is held for as long.
+    pub fn new(store: &'a Store, guard: &'a Guard, folder: Folder, journal: Journal, name: Name) -> Self {
+        Self { store, guard, folder, journal, name, began: Instant::now(), soak_ends: None, epoch: 0, armed: Armed::default() }
+    }
+
+    /// What is worth telling of an activation besides how it ended.
+    pub fn notes(&self) -> Vec<String> {
+        self.journal.notes.clone()
     }
 
     /// The activation's folder.
@@ -99,14 +114,6 @@ impl<'a> RealServer<'a> {
 
     fn generation(&self, id: &Hash) -> PathBuf {
         Path::new(layout::GENERATIONS).join(id.to_string())
-    }
-
-    /// Ports that instances have been given, this one's aside.
-    fn given_ports(&self, unit: &UnitName) -> Vec<u16> {
-        let own = instance_file(unit);
-        let files = fs::read_dir(layout::INSTANCES).into_iter().flatten().flatten().map(|entry| entry.path());
-        let others = files.filter(|path| *path != own).filter_map(|path| port_in(&path).map(Port::number));
-        others.collect()
     }
 
     fn unit_failed(&mut self, unit: &UnitName) -> Option<String> {
@@ -138,7 +145,7 @@ impl Server for RealServer<'_> {
         let history = Path::new(layout::HISTORY);
         let known = fs::read_to_string(history).unwrap_or_default();
         if known.lines().rev().take(20).any(|line| line.contains(&id)) {
-            return self.let_go();
+            return Ok(());
         }
         let mut line = serde_json::to_vec(&self.journal.record).map_err(words)?;
         line.push(b'\n');
@@ -151,8 +158,28 @@ impl Server for RealServer<'_> {
             file.write_all(&line)?;
             file.sync_all()
         };
-        append().map_err(words)?;
-        self.let_go()
+        append().map_err(words)
+    }
+
+    fn run_hook(&mut self, hooks: &ServerHooks) -> Result<()> {
+        let moment = hook::moment(&self.journal.record);
+        if self.journal.hook_ran || !hooks.commands.contains_key(&moment) {
+            return Ok(());
+        }
+        self.tell(&format!("running the hook {moment}"));
+        if let Err(words) = hook::run(hooks, moment, &self.name, &self.journal.record) {
+            self.tell(&words);
+            self.journal.notes.push(words);
+        }
+        self.journal.hook_ran = true;
+        self.folder.write(&self.journal).map_err(words)
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        self.await_armed()?;
+        systemd::stop_timers(&self.folder.deadline()).map_err(words)?;
+        self.folder.finish();
+        Ok(())
     }
 
     fn arm(&mut self, seconds: u32) -> Result<()> {
@@ -268,7 +295,7 @@ impl Server for RealServer<'_> {
     fn give_port(&mut self, unit: &UnitName, variable: &str, declared: Port) -> Result<Port> {
         stand_in::make_way(unit).map_err(words)?;
         let unit = &stand_in::live(unit);
-        let taken = self.given_ports(unit);
+        let taken = given_ports(unit);
         let port = if !taken.contains(&declared.number()) && ports::is_free(declared.number()) {
             declared
         } else {
@@ -430,14 +457,6 @@ impl RealServer<'_> {
     /// The name of the timer that systemd holds.
     fn armed_as(&self, times: u32) -> String {
         format!("{}-{times}", self.folder.deadline())
-    }
-
-    /// Nothing has to take this activation up any more.
-    fn let_go(&mut self) -> Result<()> {
-        self.await_armed()?;
-        systemd::stop_timers(&self.folder.deadline()).map_err(words)?;
-        self.folder.finish();
-        Ok(())
     }
 
     fn mark(&self) -> String {

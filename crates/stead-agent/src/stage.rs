@@ -12,7 +12,7 @@ use stead_host::{nginx, ports};
 use stead_model::generation::{Generation, Role};
 use stead_model::hash::Hash;
 use stead_model::layout;
-use stead_model::name::UnitName;
+use stead_model::name::{Name, UnitName};
 use stead_store::{Guard, Store};
 
 /// A generation cannot be made, or does not fit this server. Nothing that runs was touched.
@@ -81,6 +81,16 @@ pub enum Error {
         /// Its process id.
         pid: u32,
     },
+    /// A new instance would find no port of its own.
+    #[error(
+        "apps.{app}.port: no port is free for a new instance of it: all of {} to {} are given or taken",
+        ports::INSTANCE_PORTS.start(),
+        ports::INSTANCE_PORTS.end()
+    )]
+    NoPort {
+        /// The app.
+        app: Name,
+    },
     /// nginx refuses the configuration.
     #[error("{0}")]
     Nginx(String),
@@ -94,6 +104,9 @@ impl Error {
             Self::NoFolder { .. } => Some("make the folder on the server, or mend the option".to_owned()),
             Self::NoProgram { .. } => Some("mend the option, or add the package that has the program".to_owned()),
             Self::PortTaken { command, .. } => Some(format!("stop `{command}` on the server, or choose another port")),
+            Self::NoPort { .. } => {
+                Some("see what listens there with `ss -ltnp` on the server; a reboot frees what Stead gave".to_owned())
+            }
             Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
             _ => None,
         }
@@ -167,6 +180,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
     understood(generation, from)?;
     programs(generation, from)?;
     free_ports(generation, from)?;
+    ports_for_instances(generation, from)?;
     test_nginx(generation, from)
 }
 
@@ -261,6 +275,22 @@ fn free_ports(generation: &Generation, from: Option<&Generation>) -> Result<(), 
     for (option, port) in ports_of(generation).into_iter().filter(|(_, port)| !known.contains(port)) {
         if let Some(listener) = ports::listeners(port).into_iter().find(|listener| !is_ours(listener.pid)) {
             return Err(Error::PortTaken { option, port, command: listener.command, pid: listener.pid });
+        }
+    }
+    Ok(())
+}
+
+/// Each new instance of an app can be given a port.
+fn ports_for_instances(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    for (name, unit) in &generation.units {
+        let Role::App { app, port: Some(port), .. } = &unit.role else { continue };
+        if from.is_some_and(|from| from.units.contains_key(name)) {
+            continue;
+        }
+        let given = crate::server::given_ports(name);
+        let is_free = !given.contains(&port.number()) && ports::is_free(port.number());
+        if !is_free && ports::free_port(0, &given).is_none() {
+            return Err(Error::NoPort { app: app.clone() });
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::unknown::similar;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use stead_model::hooks::Hooks;
 use stead_model::name::Name;
 use stead_model::server::{App, Nginx, Runtime, Server, SystemdService, SystemdTimer, VirtualHost};
 
@@ -81,7 +82,7 @@ impl Mapping<'_> {
         let value = json!({
             "name": name, "host": text("host"), "sshUser": text("sshUser"), "sshPort": text("sshPort"),
             "architecture": text("architecture"), "debian": self.debian(&name, declared)?,
-            "nginx": Value::Object(self.nginx()?),
+            "nginx": Value::Object(self.nginx()?), "hooks": self.hooks()?,
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
         Ok(Server { apps, runtimes, services, timers, ..server })
@@ -268,6 +269,15 @@ impl Mapping<'_> {
             Ok(Value::Object(fields)) => Ok(fields),
             _ => Ok(Map::new()),
         }
+    }
+
+    fn hooks(&self) -> Result<Value, Failure> {
+        let path = ["hooks"];
+        let Some(node) = self.configuration.at(&path) else { return Ok(json!({})) };
+        let mut value = node.to_json();
+        self.whole_seconds(object(&mut value), "timeout", &["hooks", "timeout"])?;
+        let _: Hooks = self.read(node, &path, value.clone())?;
+        Ok(value)
     }
 
     /// The things with free names below these options.

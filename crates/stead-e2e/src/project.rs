@@ -129,7 +129,8 @@ const APP: &str = r#"fun { inputs, .. } => {
 "#;
 
 /// `/` answers its text, `/health` whether it is well, `/slow` after three seconds, and `/ws` is a
-/// WebSocket that ticks ten times a second. Told to stop, it finishes what it has begun.
+/// WebSocket that ticks ten times a second. Of `/assets` it has one file, named after its text. Told to
+/// stop, it finishes what it has begun.
 const PYTHON: &str = r#"import base64, hashlib, os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -145,6 +146,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/slow":
             print("slow", flush=True)
             time.sleep(3)
+        if self.path.startswith("/assets/") and self.path != "/assets/@answer@.css":
+            return self.send_error(404)
         ill = sick and self.path == "/health"
         body = b"ill" if ill else b"@answer@"
         self.send_response(503 if ill else 200)

@@ -31,6 +31,12 @@ fn after_a_power_cut_the_confirmed_generation_is_up_and_a_trial_is_not() {
     stage.lab.itself().cut().unwrap();
     trial.wait().unwrap();
     stage.lab.boot();
+    // Nobody has logged in with Stead yet: the server itself knows how it ended.
+    wait::until_is("the history", Duration::from_secs(60), 2, || {
+        stage.lab.run("wc -l < /var/lib/stead/history.jsonl").parse().unwrap_or(0)
+    });
+    stage.lab.run("tail -n 1 /var/lib/stead/history.jsonl | grep -q '\"phase\":\"wentBack\"'");
+    stage.lab.run("test ! -e /var/lib/stead/activations/unfinished");
     wait::until_is("the app after a cut trial", Duration::from_secs(20), (200, "one".to_owned()), || {
         let answer = stage.get("app.small", "/");
         (answer.status, answer.body)

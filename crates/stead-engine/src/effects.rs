@@ -6,6 +6,7 @@
 use stead_model::activation::Phase;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
+use stead_model::hooks::ServerHooks;
 use stead_model::name::{Name, Port, UnitName, UserName};
 use stead_model::server::Health;
 
@@ -39,8 +40,13 @@ pub enum UnitState {
 pub trait Server {
     /// Writes the phase to the journal, durably.
     fn journal(&mut self, phase: Phase, reason: Option<&str>) -> Result<()>;
-    /// Appends the ended activation to the history, durably and once. What was armed is let go.
+    /// Appends the ended activation to the history, durably and once.
     fn record(&mut self) -> Result<()>;
+    /// Runs the hook for how the activation ended, unless it has run. What it does is its own affair: its failure is
+    /// told, and changes nothing.
+    fn run_hook(&mut self, hooks: &ServerHooks) -> Result<()>;
+    /// Lets go of what was armed and of what would take the activation up again: it is over.
+    fn let_go(&mut self) -> Result<()>;
     /// Tells whoever follows the activation.
     fn tell(&mut self, words: &str);
     /// Visitors reach the candidate as of now: tells whoever follows.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_model::activation::Phase;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::hash::Hash;
+use stead_model::hooks::ServerHooks;
 use stead_model::name::{Name, Port, UnitName, UserName};
 use stead_model::server::{Health, Strategy};
 
@@ -43,6 +44,7 @@ pub(crate) struct Fake {
     pub(crate) known: BTreeMap<UnitName, Unit>,
     pub(crate) journal: Vec<Phase>,
     pub(crate) recorded: u32,
+    pub(crate) hooks_run: u32,
     pub(crate) unhealthy: BTreeSet<UnitName>,
     pub(crate) broken: BTreeSet<UnitName>,
     pub(crate) login: Login,
@@ -67,6 +69,7 @@ impl Fake {
             known: BTreeMap::new(),
             journal: vec![Phase::Staged],
             recorded: 0,
+            hooks_run: 0,
             unhealthy: BTreeSet::new(),
             broken: BTreeSet::new(),
             login: Login::Arrived,
@@ -210,6 +213,19 @@ impl Server for Fake {
     fn record(&mut self) -> Result<()> {
         self.effect("record", |fake| {
             fake.recorded = 1;
+            Ok(())
+        })
+    }
+
+    fn run_hook(&mut self, _: &ServerHooks) -> Result<()> {
+        self.effect("run_hook", |fake| {
+            fake.hooks_run = 1;
+            Ok(())
+        })
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        self.effect("let_go", |fake| {
             fake.armed = false;
             Ok(())
         })

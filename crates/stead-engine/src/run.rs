@@ -73,6 +73,8 @@ fn act(
             Action::Restore => stubbornly(|| converge::restore(server, pair)).map(|()| Event::Restored),
             Action::Record => {
                 server.record()?;
+                server.run_hook(&pair.candidate.hooks)?;
+                server.let_go()?;
                 Ok(Event::Recovered)
             }
         };
@@ -112,6 +114,11 @@ pub fn recover(
     phase: Phase,
     confirmed: Option<stead_model::hash::Hash>,
 ) -> Result<Ended> {
+    if phase.is_end() {
+        // It has ended, but perhaps nobody was told.
+        act(server, pair, phase, &[Action::Record], &mut None)?;
+        return Ok(Ended { phase, reason: None });
+    }
     let is_confirmed = confirmed == Some(pair.candidate_id);
     let phase = match phase {
         Phase::Confirmed if !is_confirmed && server.active() != Some(pair.candidate_id) => Phase::Proved,
@@ -274,11 +281,8 @@ mod tests {
     fn recovered(name: &str, at: usize, fake: &mut Fake, parent: &Generation, candidate: &Generation) -> Phase {
         let phase = *fake.journal.last().unwrap();
         let confirmed = fake.state.confirmed;
-        let phase = if phase.is_end() {
-            phase
-        } else {
-            recover(fake, pair(parent, candidate), phase, confirmed).unwrap().phase
-        };
+        let phase = recover(fake, pair(parent, candidate), phase, confirmed).unwrap().phase;
+        assert_eq!((fake.recorded, fake.hooks_run, fake.armed), (1, 1, false), "{name}, effect {at}: it is told once");
         let wanted = if phase == Phase::Done { candidate } else { parent };
         if phase == Phase::Done {
             fake.state.users = candidate.users.clone();

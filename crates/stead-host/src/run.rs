@@ -28,6 +28,16 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// How a program ended and what it said, without its command.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Start { source, .. } => format!("{self}: {source}"),
+            Self::Failed { status, output, .. } => format!("{status}\n{output}"),
+        }
+    }
+}
+
 /// A program that was started and whose end is not awaited yet.
 #[derive(Debug)]
 pub struct Running {

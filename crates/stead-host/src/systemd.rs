@@ -237,6 +237,35 @@ pub fn start_transient(unit: &UnitName, command: &[&str], after: &[&str], second
     run("systemd-run", &[&options, command].concat()).map(drop)
 }
 
+/// Runs a command as a transient service with these variables, and waits for its end; it is killed after so many
+/// seconds. What it writes is in the journal, and in the error.
+///
+/// # Errors
+/// When it ends with anything but 0, or systemd refuses.
+pub fn run_transient(
+    unit: &UnitName,
+    command: &[&str],
+    variables: &[(&str, String)],
+    seconds: u32,
+) -> Result<(), RunError> {
+    let unit_option = format!("--unit={unit}");
+    let limit = format!("--property=RuntimeMaxSec={seconds}");
+    let variables: Vec<String> = variables.iter().map(|(name, value)| format!("--setenv={name}={value}")).collect();
+    let mut options =
+        vec![unit_option.as_str(), "--quiet", "--collect", "--wait", "--service-type=exec", &limit];
+    options.extend(variables.iter().map(String::as_str));
+    options.push("--");
+    match run("systemd-run", &[&options, command].concat()) {
+        Ok(_) => Ok(()),
+        Err(RunError::Failed { status, output, .. }) => {
+            let said = last_words(unit, 10, 0).unwrap_or_default();
+            let output = [said.trim(), output.trim()].into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+            Err(RunError::Failed { command: unit.to_string(), status, output: output.to_owned() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A request to systemd that is under way.
 #[derive(Debug)]
 pub struct Pending(crate::run::Running);

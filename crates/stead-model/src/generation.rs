@@ -5,6 +5,7 @@
 //! time, no parent, and no name of whoever made it: those belong to the activation.
 
 use crate::hash::{Hash, Sha256};
+use crate::hooks::ServerHooks;
 use crate::lock::LockedPackage;
 use crate::name::{Name, Port, UnitName, UserName};
 use crate::path::{AbsolutePath, RelativePath};
@@ -40,6 +41,9 @@ pub struct Generation {
     pub host_folders: BTreeMap<AbsolutePath, String>,
     /// nginx, when the server has it.
     pub nginx: Option<NginxPart>,
+    /// Commands that are run on the server around a switch to it.
+    #[serde(default, skip_serializing_if = "ServerHooks::is_empty")]
+    pub hooks: ServerHooks,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -148,6 +152,7 @@ impl Generation {
             users: BTreeSet::new(),
             host_folders: BTreeMap::new(),
             nginx: None,
+            hooks: ServerHooks::default(),
         }
     }
 

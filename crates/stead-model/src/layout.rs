@@ -6,6 +6,9 @@
 
 /// All that survives a reboot.
 pub const STATE: &str = "/var/lib/stead";
+/// The format of all that is in [`STATE`], as a number. It rises when an older agent could not understand what
+/// is written; a store without it has format 1.
+pub const STATE_FORMAT: &str = "/var/lib/stead/format";
 /// Objects by hash: `objects/ab/cdef…` and `objects/ab/cdef….x` for executable ones.
 pub const OBJECTS: &str = "/var/lib/stead/objects";
 /// Realised trees by id: `trees/<hash>/`.

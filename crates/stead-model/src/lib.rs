@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod generation;
 pub mod hash;
+pub mod hooks;
 pub mod layout;
 pub mod lock;
 pub mod name;

@@ -4,6 +4,7 @@
 //! planner knows about the operator's wishes. Field names in serialised form are the option names
 //! of the language. Paths of inputs appear as placeholders (see [`crate::layout`]).
 
+use crate::hooks::Hooks;
 use crate::name::{Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
 use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct Server {
     /// Timers: `stead-<name>.timer`, starting the service of that name.
     #[serde(default)]
     pub timers: BTreeMap<Name, SystemdTimer>,
+    /// Commands run around a switch.
+    #[serde(default)]
+    pub hooks: Hooks,
 }
 
 /// A named set of packages.

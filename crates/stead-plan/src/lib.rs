@@ -4,11 +4,12 @@
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
 //!
 //! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `runtimes`,
-//! `users`), and [`steps()`]. Another kind of service is another file beside them.
+//! `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
 mod error;
 mod files;
+mod hooks;
 mod nginx;
 mod placeholder;
 mod plan;

@@ -8,7 +8,7 @@ use crate::files::Files;
 use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
-use crate::{apps, nginx, services, users};
+use crate::{apps, hooks, nginx, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::generation::{FORMAT, Generation, Unit};
 use stead_model::hash::Hash;
@@ -76,6 +76,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     apps::add(&mut draft)?;
     services::add(&mut draft)?;
     let nginx = nginx::add(&mut draft)?;
+    let hooks = hooks::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
     }
@@ -89,6 +90,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         users: draft.users,
         host_folders: draft.host_folders,
         nginx,
+        hooks,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

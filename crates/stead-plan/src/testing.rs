@@ -3,6 +3,7 @@
 use crate::{Inputs, PlanError, Planned, plan};
 use std::collections::BTreeMap;
 use stead_model::hash::{Hash, Sha256};
+use stead_model::hooks::Hooks;
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, RuntimeKey};
 use stead_model::name::{Name, Port};
 use stead_model::server::{
@@ -197,6 +198,7 @@ impl Fixture {
             services: [(name("clean"), clean)].into(),
             timers: [(name("clean"), timer(&[("OnCalendar", text("daily")), ("Persistent", Setting::Bool(true))]))]
                 .into(),
+            hooks: Hooks::default(),
         };
         let mut fixture = Self { server, lock: Lock::empty(), trees: BTreeMap::new(), releases: BTreeMap::new() };
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));

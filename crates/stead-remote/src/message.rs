@@ -448,8 +448,8 @@ pub struct Ended {
     pub active: Option<Hash>,
     /// Why it went back or got stuck: one line for people.
     pub reason: Option<String>,
-    /// The last log lines of the unit that failed.
-    pub log: Vec<String>,
+    /// What is worth telling besides: hooks that failed.
+    pub notes: Vec<String>,
     /// What it took.
     pub usage: Usage,
 }
@@ -539,6 +539,8 @@ pub enum Failure {
     /// The generation does not fit the server: a port that is taken, an executable that does not exist, a
     /// configuration that nginx refuses.
     Unfit,
+    /// The hook that runs before the switch failed.
+    Hook,
     /// Anything else: reading, writing, running something.
     Server,
 }

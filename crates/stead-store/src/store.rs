@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use stead_model::hash::Hash;
 use stead_model::layout;
 
+/// The format of a store that this program writes and understands; it understands all that came before.
+pub const FORMAT: u32 = 1;
+
 /// What is on one machine's disk. May be shared between threads.
 #[derive(Debug)]
 pub struct Store {
@@ -27,6 +30,14 @@ pub enum Error {
     /// A folder cannot be made, listed or swept.
     #[error(transparent)]
     Disk(#[from] disk::Error),
+    /// A newer agent has been here.
+    #[error("`{}` was written by a newer stead (format {found}; this one knows {FORMAT}): use that one", path.display())]
+    Newer {
+        /// The store's folder.
+        path: PathBuf,
+        /// Its format, as it is written there.
+        found: String,
+    },
     /// After a power cut, what was torn cannot be told from what was not.
     #[error("cannot look for what the last power cut tore")]
     Recover(#[source] crate::verify::Error),
@@ -44,9 +55,10 @@ impl Store {
     /// is torn (this reads everything once).
     ///
     /// # Errors
-    /// When folders cannot be made, listed or swept.
+    /// When folders cannot be made, listed or swept, or a newer agent has written into it: then nothing is touched.
     pub fn open(root: &Path) -> Result<Self, Error> {
         disk::make_folder(root, 0o755)?;
+        understand(root)?;
         // Services read these by path, as their own users.
         for folder in [layout::OBJECTS, layout::TREES, layout::RUNTIMES, layout::GENERATIONS] {
             disk::make_folder(&below(root, layout::STATE, folder), 0o755)?;
@@ -106,6 +118,20 @@ impl Store {
     /// Where something of `layout` is in this store.
     pub(crate) fn place(&self, absolute: &str) -> PathBuf {
         below(&self.root, layout::STATE, absolute)
+    }
+}
+
+/// Refuses a store of a newer format, and marks one that has no mark.
+fn understand(root: &Path) -> Result<(), Error> {
+    let path = below(root, layout::STATE, layout::STATE_FORMAT);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().parse::<u32>().is_ok_and(|format| format <= FORMAT) => Ok(()),
+        // What a power cut left of it says nothing.
+        Ok(text) if !text.trim().is_empty() => {
+            Err(Error::Newer { path: root.to_owned(), found: text.trim().chars().take(20).collect() })
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("read", &path)(error).into()),
+        _ => fs::write(&path, format!("{FORMAT}\n")).map_err(|error| at("write", &path)(error).into()),
     }
 }
 

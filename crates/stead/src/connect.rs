@@ -194,6 +194,9 @@ pub(crate) fn refused(failed: &Failed, runs: Runs) -> Failure {
         message::Failure::Unfit => {
             Some("mend the declaration, or what is said of the server, and deploy again".to_owned())
         }
+        message::Failure::Hook => {
+            Some("nothing was switched: mend what the hook found, or the hook, and deploy again".to_owned())
+        }
         message::Failure::Damaged => Some("`stead verify` names what is altered".to_owned()),
         _ => None,
     });

@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod environment;
 mod failure;
+mod hooks;
 mod interrupt;
 mod output;
 mod packages;

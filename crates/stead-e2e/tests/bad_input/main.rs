@@ -13,3 +13,4 @@ mod line;
 mod login;
 mod refusal;
 mod tampered;
+mod versions;

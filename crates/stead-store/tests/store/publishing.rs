@@ -17,6 +17,26 @@ fn tear(path: &Path, content: &str) {
 }
 
 #[test]
+fn a_store_of_a_newer_format_is_refused_and_left_alone() {
+    let place = place();
+    let state = place.store.root().to_owned();
+    assert_eq!(fs::read_to_string(state.join("format")).unwrap(), "1\n");
+    Store::open(&state).unwrap();
+
+    // Half-written by nobody that this program knows: it would be swept.
+    fs::create_dir_all(state.join("temporary/other")).unwrap();
+    fs::write(state.join("format"), "7\n").unwrap();
+    let error = Store::open(&state).unwrap_err().to_string();
+    assert!(error.contains("newer stead (format 7; this one knows 1)"), "{error}");
+    assert!(state.join("temporary/other").exists());
+
+    // What a power cut left of the mark says nothing.
+    fs::write(state.join("format"), "").unwrap();
+    Store::open(&state).unwrap();
+    assert_eq!(fs::read_to_string(state.join("format")).unwrap(), "1\n");
+}
+
+#[test]
 fn a_published_generation_reads_back_with_its_files() {
     let place = place();
     let files = tree(

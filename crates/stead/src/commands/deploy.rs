@@ -8,6 +8,7 @@ use crate::arguments::{Global, Target, Trial};
 use crate::connect::{self, Connected, Connecting};
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
+use crate::hooks::{self, Told};
 use crate::interrupt;
 use crate::output::{Output, bytes};
 use crate::packages::{self, Packages};
@@ -80,6 +81,10 @@ fn deploy_loaded(
         output.phase("send");
         stage(project, &ready, &mut connected, output)?;
     }
+    let told = Told { verb: Verb::Deploy, generation: Some(id), parent: connected.hello.active, ended: None };
+    if !is_live {
+        hooks::before_switch(server, &project.root, told, output)?;
+    }
     let request = Request::Activate {
         generation: Some(id),
         from: Some(PlannedFrom { active: connected.hello.active }),
@@ -101,6 +106,7 @@ fn deploy_loaded(
         // Only a later transfer's size depends on it.
         let _ = connect::cache().remember(&ready.planned.generation, &ready.planned.trees, &source);
     }
+    hooks::after(server, &project.root, Told { ended: Some(&ended), ..told }, output);
     conclude(&connected, server, &ended, &measured, output)
 }
 
@@ -299,8 +305,12 @@ pub(crate) fn rollback(
         by: environment::operator(),
         settings: settings(trial),
     };
+    let told = Told { verb: Verb::Rollback, generation, parent: connected.hello.active, ended: None };
+    hooks::before_switch(server, &project.root, told, output)?;
     let mut measured = Measured { began: Some(began), live: None };
     let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
+    let told = Told { generation: ended.generation, ended: Some(&ended), ..told };
+    hooks::after(server, &project.root, told, output);
     conclude(&connected, server, &ended, &measured, output)
 }
 
@@ -346,6 +356,7 @@ fn conclude(
         "before": connected.hello.active,
         "activation": ended.activation,
         "reason": ended.reason,
+        "notes": ended.notes,
         "seconds": measured.live.unwrap_or(seconds),
         "confirmedSeconds": seconds,
         "phases": output.phases(),
@@ -355,8 +366,10 @@ fn conclude(
         "serverCpuSeconds": ended.usage.cpu_ms as f64 / 1000.0,
     });
     let reason = ended.reason.clone().unwrap_or_else(|| "no reason was told".to_owned());
-    let evidence = ended.log.iter().fold(reason, |text, line| format!("{text}\n{line}"));
     let id = ended.generation.map(|id| id.short()).unwrap_or_default();
+    for note in &ended.notes {
+        output.say(&format!("  warning: {note}"));
+    }
     match ended.outcome {
         Outcome::Unchanged => {
             output.good(&format!(
@@ -379,7 +392,7 @@ fn conclude(
         Outcome::WentBack => {
             return Err(Failure {
                 exit: Exit::WentBack,
-                what: evidence,
+                what: reason,
                 runs: Runs::Generation(ended.active),
                 hint: None,
             });
@@ -387,7 +400,7 @@ fn conclude(
         Outcome::Stuck => {
             return Err(Failure {
                 exit: Exit::Stuck,
-                what: evidence,
+                what: reason,
                 runs: Runs::Generation(ended.active),
                 hint: None,
             });
