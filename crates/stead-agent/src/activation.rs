@@ -133,10 +133,17 @@ impl Folder {
         ids.iter().filter_map(|id| Self::of(id).ok()).collect()
     }
 
-    /// The newest activation that has not ended.
+    /// The activation that has not ended.
     pub fn unfinished() -> Option<(Self, Journal)> {
-        let newest = Self::all().into_iter().find_map(|folder| folder.read().ok().map(|journal| (folder, journal)))?;
-        (!newest.1.record.phase.is_end()).then_some(newest)
+        Self::last().filter(|(_, journal)| !journal.record.phase.is_end())
+    }
+
+    /// The activation under way, or else the last one. The order of their names is that of the machine's clock,
+    /// which may have been set back since.
+    pub fn last() -> Option<(Self, Journal)> {
+        let under_way = fs::read_link(layout::UNFINISHED).ok().and_then(|id| Self::of(id.to_str()?).ok());
+        let mut folders = under_way.into_iter().chain(Self::all());
+        folders.find_map(|folder| folder.read().ok().map(|journal| (folder, journal)))
     }
 
     /// Begins a new activation, which this agent carries out: its folder and its first journal entry are

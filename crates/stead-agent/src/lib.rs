@@ -11,6 +11,7 @@
 //! Reading order: [`serve`], [`stage`], [`activation`], [`server`].
 
 pub mod activation;
+mod agents;
 pub mod drain;
 mod hook;
 pub mod inspect;

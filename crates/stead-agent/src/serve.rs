@@ -7,8 +7,8 @@
 mod streams;
 
 use crate::activation::{self, Folder, Journal, Line};
-use crate::{hook, inspect};
 use crate::stage;
+use crate::{hook, inspect};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
@@ -374,7 +374,9 @@ impl<R: Read, W: Write> Session<R, W> {
     fn attach(&mut self, id: Option<String>) -> Result<Answer, Error> {
         let folder = match id {
             Some(id) => Folder::of(&id),
-            None => Folder::all().into_iter().next().ok_or(activation::Error::Unknown("the last one".to_owned())),
+            None => {
+                Folder::last().map(|(folder, _)| folder).ok_or(activation::Error::Unknown("the last one".to_owned()))
+            }
         };
         let folder = match folder.and_then(|folder| folder.read().map(|_| folder)) {
             Ok(folder) => folder,
@@ -448,7 +450,7 @@ impl<R: Read, W: Write> Session<R, W> {
             runtimes: collected.runtimes,
             packages: collected.packages,
             objects: collected.objects,
-            bytes: collected.bytes,
+            bytes: collected.bytes + crate::agents::collect(dry),
         }))
     }
 

@@ -4,8 +4,8 @@
 //! (pointers). What it decides by itself is only how long to wait, and which port is free.
 
 use crate::activation::{Folder, Journal, Line};
-use crate::{hook, stand_in};
 use crate::visitors::{self, BEAT, place};
+use crate::{hook, stand_in};
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -95,7 +95,17 @@ fn port_in(path: &Path) -> Option<Port> {
 impl<'a> RealServer<'a> {
     /// This machine, called `name` in the project, for the activation in `folder`. The lock is held for as long.
     pub fn new(store: &'a Store, guard: &'a Guard, folder: Folder, journal: Journal, name: Name) -> Self {
-        Self { store, guard, folder, journal, name, began: Instant::now(), soak_ends: None, epoch: 0, armed: Armed::default() }
+        Self {
+            store,
+            guard,
+            folder,
+            journal,
+            name,
+            began: Instant::now(),
+            soak_ends: None,
+            epoch: 0,
+            armed: Armed::default(),
+        }
     }
 
     /// What is worth telling of an activation besides how it ended.

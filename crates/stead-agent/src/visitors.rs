@@ -102,8 +102,7 @@ pub(crate) fn reload(unit: &UnitName, configuration: &Hash, epoch: &str) -> Resu
 pub(crate) fn await_configuration(configuration: &Hash) -> Result<(), Error> {
     // Two instances may answer for a moment: it counts when only one kind of answer comes.
     await_served(|served| {
-        served.configuration == *configuration
-            && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
+        served.configuration == *configuration && (0..3).all(|_| nginx::served().is_some_and(|again| again == *served))
     })
 }
 

@@ -11,7 +11,8 @@ fn an_activation_that_hangs_or_is_killed_is_taken_back_by_systemd() {
     let stage = Stage::with_small(&small, Machine::bookworm());
     let parent = stage.stead(&["up"]).well().text("generation");
     let newest = || stage.lab.run("ls -d /var/lib/stead/activations/*Z-* | tail -n 1");
-    let phase = |folder: &str| stage.lab.run(&format!("sed -n 's/.*\"phase\": \"\\(.*\\)\".*/\\1/p' {folder}/record.json"));
+    let phase =
+        |folder: &str| stage.lab.run(&format!("sed -n 's/.*\"phase\": \"\\(.*\\)\".*/\\1/p' {folder}/record.json"));
 
     // Stopped, it neither waits nor goes back by itself; killed, even its successor is stopped.
     for (answer, blow) in [
@@ -21,11 +22,13 @@ fn an_activation_that_hangs_or_is_killed_is_taken_back_by_systemd() {
         small.answer = answer.into();
         small.write(&stage.project);
         let visitors = stage.visitors(&[("app.small", "/"), ("site.small", "/")], &[("app.small", "/ws")]);
+        let before = newest();
         let mut trial = stage.command(&["up", "--no-confirm", "--confirm-deadline", "15", "--soak", "0"]);
         let mut trial = trial.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let folder = wait::until("the trial awaits its login", Duration::from_secs(60), || {
             let folder = newest();
-            (stage.lab.try_run(&format!("grep -qs awaitingLogin {folder}/events.jsonl")).status == 0).then_some(folder)
+            let waits = format!("test {folder} != {before} && grep -qs awaitingLogin {folder}/events.jsonl");
+            (stage.lab.try_run(&waits).status == 0).then_some(folder)
         });
         assert_eq!(stage.lab.run("systemctl list-timers --all --no-legend 'stead-deadline-*' | wc -l"), "1");
         stage.lab.run(blow);

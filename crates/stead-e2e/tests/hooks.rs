@@ -10,14 +10,14 @@ fn hooks_run_on_both_sides_and_a_failing_one_before_the_switch_stops_the_deploy(
     let there = |stage: &Stage| stage.lab.run("cat /root/hooks.log 2>/dev/null || true");
     let line = "echo \"$STEAD_HOOK $STEAD_SERVER $STEAD_VERB [$STEAD_OUTCOME] $STEAD_GENERATION <- $STEAD_PARENT\"";
     let all = ["beforeSwitch", "afterConfirm", "afterRollback"].map(|moment| {
-        format!("hooks.{moment} = {{ server = m%\"{line} >> /root/hooks.log\"%, operator = m%\"{line} >> hooks.log\"% }},")
+        format!(
+            "hooks.{moment} = {{ server = m%\"{line} >> /root/hooks.log\"%, operator = m%\"{line} >> hooks.log\"% }},"
+        )
     });
     let mut small = Small { extra: all.join("\n"), has_app: false, ..Small::default() };
     let stage = Stage::with_small(&small, Machine::bookworm());
     let first = stage.stead(&["up"]).well().text("generation");
-    let wanted = format!(
-        "beforeSwitch small deploy [] {first} <- \nafterConfirm small deploy [confirmed] {first} <- "
-    );
+    let wanted = format!("beforeSwitch small deploy [] {first} <- \nafterConfirm small deploy [confirmed] {first} <- ");
     assert_eq!((here(&stage).trim_end_matches('\n'), &*there(&stage)), (&*wanted, wanted.trim_end()));
 
     // Nothing changed: no hook.

@@ -325,7 +325,8 @@ mod tests {
     #[test]
     fn repeating_any_effect_changes_nothing_about_the_end() {
         at_every_effect(Mishap::Repeat, |name, at, fake, parent, candidate, ended| {
-            let phase = ended.unwrap_or_else(|error| panic!("{name}, effect {at} ({}): {error}", fake.log[at - 1])).phase;
+            let phase =
+                ended.unwrap_or_else(|error| panic!("{name}, effect {at} ({}): {error}", fake.log[at - 1])).phase;
             assert_ne!(phase, Phase::Stuck, "{name}, effect {at} ({})", fake.log[at - 1]);
             recovered(name, at, fake, parent, candidate);
         });

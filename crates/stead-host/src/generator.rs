@@ -176,11 +176,12 @@ mod tests {
         let unit = "stead-recovery-20260102T030405Z-1a2b.service";
         let (names, text) = generate_and_read(place.path(), unit);
         assert_eq!(names, ["multi-user.target.wants", "stead-a.service", unit]);
-        assert!(
-            text.contains("\nExecStart=/agents/x/stead agent recover 20260102T030405Z-1a2b\n"),
-            "{text}"
+        assert!(text.contains("\nExecStart=/agents/x/stead agent recover 20260102T030405Z-1a2b\n"), "{text}");
+        assert_eq!(
+            generate(place.path()),
+            ["multi-user.target.wants", "stead-a.service"],
+            "not while something is active"
         );
-        assert_eq!(generate(place.path()), ["multi-user.target.wants", "stead-a.service"], "not while something is active");
     }
 
     #[test]

@@ -251,8 +251,7 @@ pub fn run_transient(
     let unit_option = format!("--unit={unit}");
     let limit = format!("--property=RuntimeMaxSec={seconds}");
     let variables: Vec<String> = variables.iter().map(|(name, value)| format!("--setenv={name}={value}")).collect();
-    let mut options =
-        vec![unit_option.as_str(), "--quiet", "--collect", "--wait", "--service-type=exec", &limit];
+    let mut options = vec![unit_option.as_str(), "--quiet", "--collect", "--wait", "--service-type=exec", &limit];
     options.extend(variables.iter().map(String::as_str));
     options.push("--");
     match run("systemd-run", &[&options, command].concat()) {

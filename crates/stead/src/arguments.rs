@@ -331,7 +331,7 @@ pub(crate) struct Trial {
     /// Seconds that the server waits for the fresh login before it goes back
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) confirm_deadline: u32,
-    /// Seconds for which everything has to stay up before it is confirmed; without it, 2 when something was started
+    /// Seconds for which everything has to stay up before it is confirmed; without it, what the apps declare (5), when something was started
     #[arg(long, value_name = "SECONDS")]
     pub(crate) soak: Option<f64>,
     /// Never log in to confirm: the server goes back by itself (to see that it does)

@@ -77,3 +77,21 @@ fn the_map_has_a_row_for_every_crate() {
         assert!(text.contains(&format!("| `{name}` |")), "ARCHITECTURE.md has no row for `{name}`");
     }
 }
+
+#[test]
+fn every_test_that_the_guarantees_name_exists() {
+    let mut sources = Vec::new();
+    files(&root().join("crates"), &mut sources);
+    let rust = sources.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let code: String = rust.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let words = page.split('`').skip(1).step_by(2);
+    let names: BTreeSet<&str> = words.filter(|word| word.contains('_') && !word.contains([' ', '=', '.'])).collect();
+    assert!(names.len() > 20, "the names were not found: {names:?}");
+    for name in names {
+        assert!(
+            code.contains(&format!("\nfn {name}()")) || code.contains(&format!(" fn {name}()")),
+            "no test `{name}`"
+        );
+    }
+}

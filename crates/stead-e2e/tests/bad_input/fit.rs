@@ -41,17 +41,18 @@ fn what_does_not_fit_the_server_is_refused_before_the_switch_with_the_option_to_
         ],
     );
 
-    with("services.nginx.virtualHosts.\"old.small\".root = \"/var/www/none\",").write(&stage.project);
-    let said = refused(&stage, 3, &["up"]);
-    holds(&said, &["error: services.nginx.virtualHosts.\"old.small\".root: there is no folder `/var/www/none`", &now]);
-
     // An instance that was given every port there is; nothing listens, but a reboot alone frees them.
-    let ports = "cd /run/stead/instances && for port in $(seq 20000 29999); do echo \"PORT=$port\" > many-$port.env; done";
+    let ports =
+        "cd /run/stead/instances && for port in $(seq 20000 29999); do echo \"PORT=$port\" > many-$port.env; done";
     stage.lab.run(ports);
     Small { answer: "two".into(), ..Small::default() }.write(&stage.project);
     let said = refused(&stage, 3, &["up"]);
     holds(&said, &["error: apps.hello.port: no port is free for a new instance", "20000 to 29999", &now]);
     stage.lab.run("cd /run/stead/instances && find . -name 'many-*' -delete");
+
+    with("services.nginx.virtualHosts.\"old.small\".root = \"/var/www/none\",").write(&stage.project);
+    let said = refused(&stage, 3, &["up"]);
+    holds(&said, &["error: services.nginx.virtualHosts.\"old.small\".root: there is no folder `/var/www/none`", &now]);
 
     // All of that left things to collect, and nothing that is damaged or served.
     stage.stead(&["verify"]).well();

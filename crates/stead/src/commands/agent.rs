@@ -15,7 +15,9 @@ pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
         Some(Agent::Recover { id }) => {
             stead_agent::activation::recover(id).map_err(|error| crate::failure::chain(&error))
         }
-        Some(Agent::Expire { id }) => stead_agent::activation::expire(id).map_err(|error| crate::failure::chain(&error)),
+        Some(Agent::Expire { id }) => {
+            stead_agent::activation::expire(id).map_err(|error| crate::failure::chain(&error))
+        }
         Some(Agent::Drain { unit, seconds }) => match unit.parse() {
             Ok(unit) => stead_agent::drain::drain(&unit, *seconds).map_err(|error| crate::failure::chain(&error)),
             Err(error) => Err(error.to_string()),

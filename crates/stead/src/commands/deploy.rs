@@ -398,12 +398,7 @@ fn conclude(
             });
         }
         Outcome::Stuck => {
-            return Err(Failure {
-                exit: Exit::Stuck,
-                what: reason,
-                runs: Runs::Generation(ended.active),
-                hint: None,
-            });
+            return Err(Failure { exit: Exit::Stuck, what: reason, runs: Runs::Generation(ended.active), hint: None });
         }
     }
     output.json(&document);
