@@ -1,9 +1,10 @@
-//! The house's tasks: `cargo xtask demo`, `test`, `gate`, `bench`, `setup`. What CI runs is what people run.
+//! The house's tasks: `cargo xtask demo`, `test`, `gate`, `bench`, `chaos`, `setup`. What CI runs is what people run.
 //!
 //! Promises to say what it installs, to ask nothing, and to stay quiet where all is well.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks")]
 
 mod bench;
+mod chaos;
 mod demo;
 mod gate;
 mod run;
@@ -21,6 +22,7 @@ usage: cargo xtask TASK
   test    run all tests, the end-to-end ones in labs included (or those that nextest's filters choose)
   gate    format, files, layers, licences, lints and documentation (or those checks that are named)
   bench   measure deploys in a lab, beside the peers (or those scenarios that are named; --runs=N)
+  chaos   cut the power of virtual machines in many deploys (or those of named Debian releases; --cuts=N, --seed=N)
   setup   install what the tasks need from the distribution, and say what
 ";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test", ref filters @ ..] => suite::run(filters),
         ["gate", ref checks @ ..] => gate::run(checks),
         ["bench", ref words @ ..] => bench::run(words),
+        ["chaos", ref words @ ..] => chaos::run(words),
         ["setup"] => setup::run(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -9,9 +9,12 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// What has to be there, and the Debian package that brings it. A path with a slash is a file.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 19] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("mke2fs", "e2fsprogs"),
     ("bwrap", "bubblewrap"),
     ("ssh", "openssh-client"),
     ("sshd", "openssh-server"),
@@ -40,9 +43,20 @@ pub(crate) fn run() -> Result {
 
 /// Installs missing packages of the distribution.
 pub(crate) fn system() -> Result {
+    // Twice: a package may push out another's older or newer part, as QEMU's do to each other.
+    if !install_missing()? {
+        return Ok(());
+    }
+    install_missing()?;
+    let still: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(what, _)| *what).collect();
+    if still.is_empty() { Ok(()) } else { fail(format!("still missing after the installation: {}", still.join(", "))) }
+}
+
+/// Whether anything was missing.
+fn install_missing() -> Result<bool> {
     let missing: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     if !is_there("apt-get") {
         return fail(format!("please install: {} (this machine has no apt-get)", missing.join(" ")));
@@ -60,8 +74,7 @@ pub(crate) fn system() -> Result {
     };
     output(&mut apt(&["update"]))?;
     output(&mut apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()))?;
-    let still: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(what, _)| *what).collect();
-    if still.is_empty() { Ok(()) } else { fail(format!("still missing after the installation: {}", still.join(", "))) }
+    Ok(true)
 }
 
 /// Builds cargo-nextest when there is none.

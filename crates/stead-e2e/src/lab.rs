@@ -5,7 +5,7 @@ use crate::place::{self, Scratch};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use stead_lab::{Labs, Release};
+use stead_lab::{Engine, Labs, Release};
 use stead_model::name::Name;
 
 const NAME: &str = "lab";
@@ -19,17 +19,24 @@ pub struct Machine {
     pub memory: u32,
     /// Its CPUs.
     pub cpus: u32,
+    /// What it runs in.
+    pub engine: Engine,
 }
 
 impl Machine {
     /// A droplet with Debian 12: 1 CPU, 1 GiB.
     pub fn bookworm() -> Self {
-        Self { release: Release::Bookworm, memory: 1024, cpus: 1 }
+        Self { release: Release::Bookworm, memory: 1024, cpus: 1, engine: Engine::Container }
     }
 
     /// A droplet with Debian 13.
     pub fn trixie() -> Self {
         Self { release: Release::Trixie, ..Self::bookworm() }
+    }
+
+    /// The same as a virtual machine: for power cuts and memory limits, which a container cannot show.
+    pub fn virtual_machine(self) -> Self {
+        Self { engine: Engine::VirtualMachine, ..self }
     }
 }
 
@@ -40,6 +47,8 @@ pub struct Lab {
     labs: Labs,
     name: Name,
     scratch: Scratch,
+    /// The program under test.
+    program: PathBuf,
 }
 
 impl Lab {
@@ -55,15 +64,20 @@ impl Lab {
                 let _ = labs.down(lab.name());
             }
         });
+        let program = match machine.engine {
+            Engine::Container => place::program(),
+            Engine::VirtualMachine => stripped(scratch.path()),
+        };
         let words = ["lab", "up", NAME, "--release", machine.release.codename()].map(str::to_owned);
         let size = ["--cpus".to_owned(), machine.cpus.to_string(), "--memory".to_owned(), machine.memory.to_string()];
-        let mut command = program(&scratch);
-        let output = command.args(words).args(size).output().expect("the program under test can be run");
+        let mut command = surrounded(&program, &scratch);
+        let engine = (machine.engine == Engine::VirtualMachine).then_some("--vm");
+        let output = command.args(words).args(size).args(engine).output().expect("the program under test can be run");
         Outcome::new(format!("{command:?}"), &output).well();
         let labs = labs(scratch.path());
         let name: Name = NAME.parse().expect("the lab's name is valid");
         let lab = labs.get(&name).unwrap_or_else(|error| panic!("the lab that was just made is not there: {error}"));
-        Self { lab, labs, name, scratch }
+        Self { lab, labs, name, scratch, program }
     }
 
     /// Its name, for `--lab`.
@@ -83,7 +97,7 @@ impl Lab {
 
     /// The program under test, in this lab's surroundings.
     pub fn program(&self) -> Command {
-        program(&self.scratch)
+        surrounded(&self.program, &self.scratch)
     }
 
     /// Its address.
@@ -111,7 +125,7 @@ impl Lab {
         self.lab.boot(&mut |_| {}).unwrap_or_else(|error| panic!("the lab does not boot: {error}"));
     }
 
-    /// Runs a shell command inside, by namespaces: works without its sshd and network.
+    /// Runs a shell command inside: in a container by namespaces, which works without its sshd and network.
     #[track_caller]
     pub fn try_run(&self, script: &str) -> Outcome {
         let output = self.lab.exec(&["/bin/sh", "-c", script]).expect("the lab runs");
@@ -184,9 +198,21 @@ fn state(scratch: &Path) -> PathBuf {
     scratch.join("state")
 }
 
+/// The program under test without what only a debugger reads: an emulated server is sent half as much,
+/// and checks half as much at every login.
+fn stripped(folder: &Path) -> PathBuf {
+    let copy = folder.join("stead");
+    let status = Command::new("strip").arg("-o").arg(&copy).arg(place::program()).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "`strip` (of binutils) is needed for labs in virtual machines"
+    );
+    copy
+}
+
 /// The program under test with folders of its own, and without a terminal.
-fn program(scratch: &Scratch) -> Command {
-    let mut command = Command::new(place::program());
+fn surrounded(program: &Path, scratch: &Scratch) -> Command {
+    let mut command = Command::new(program);
     command.env("STEAD_STATE", state(scratch.path())).env("STEAD_CACHE", place::cache());
     command.env("NO_COLOR", "1").stdin(Stdio::null());
     command

@@ -24,6 +24,7 @@ pub mod http;
 pub mod lab;
 pub mod outcome;
 pub mod place;
+pub mod power;
 pub mod project;
 mod stage;
 pub mod wait;

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use stead_lab::{Error, Event, Lab, Labs, Release, Specification, keeper};
+use stead_lab::{Engine, Error, Event, Lab, Labs, Release, Specification, keeper};
 use stead_model::name::Name;
 
 type Failure = Box<dyn std::error::Error>;
@@ -44,11 +44,14 @@ fn run(words: &[&str]) -> Result<ExitCode, Failure> {
         }
         ["cut", name] => get(name)?.cut()?,
         ["boot", name] => get(name)?.boot(&mut tell)?,
+        ["resize", name, cpus, mebibytes] => {
+            get(name)?.resize(Some(cpus.parse()?), Some(mebibytes.parse()?), &mut tell)?;
+        }
         ["exec", name, argv @ ..] => return through(&mut get(name)?.command(argv)?),
         ["ssh", name, argv @ ..] => return through(&mut get(name)?.ssh(argv)),
         _ => {
             eprintln!(
-                "usage: lab up NAME [--release R] [--forward H:L]… | down|cut|boot NAME | list | exec|ssh NAME CMD…"
+                "usage: lab up NAME [--engine E] [--release R] [--forward H:L]… | down|cut|boot NAME | resize NAME CPUS MIB | list | exec|ssh NAME CMD…"
             );
             return Ok(ExitCode::from(2));
         }
@@ -71,6 +74,8 @@ fn specification(name: Name, options: &[&str]) -> Result<Specification, Failure>
     for pair in options.chunks(2) {
         match pair {
             ["--release", release] => specification.release = release.parse()?,
+            ["--engine", "vm"] => specification.engine = Engine::VirtualMachine,
+            ["--engine", "container"] => specification.engine = Engine::Container,
             ["--forward", forward] => specification.forwards.push(forward.parse()?),
             ["--cpus", cpus] => specification.cpus = cpus.parse()?,
             ["--memory", mebibytes] => specification.memory_mib = mebibytes.parse()?,
@@ -90,6 +95,9 @@ fn tell(event: Event) {
         Event::NotLimited { limit } => eprintln!("not limited: {limit}"),
         Event::Ready { state, took } => eprintln!("{state} after {:.1} s", took.as_secs_f64()),
         Event::RunsAlready => eprintln!("runs already"),
+        Event::Note { text } => eprintln!("note: {text}"),
+        Event::ShuttingDown => eprintln!("shutting down"),
+        Event::NoContainer { reason } => eprintln!("a virtual machine, because {reason}"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! what it was made from: another list of packages is another base.
 
 use crate::command::{require, run, tail};
+use crate::engine::Bases;
 use crate::error::{Error, io_error};
 use crate::labs::Event;
 use crate::sources;
@@ -15,6 +16,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use stead_model::hash::Hash;
 
 /// What a droplet has and Stead or its operator meets: init, login, firewall, certificates.
 const PACKAGES: [&str; 10] = [
@@ -36,15 +38,42 @@ const MASKED: [&str; 3] = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scru
 /// Raised when this file changes what a base holds.
 const RULES: u32 = 1;
 
-/// The folder of the base system, built if the cache does not have it. Never changes a built one.
+/// What a base is made of. Another recipe is another base.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// The kind of base, for its name; empty for the plain folder.
+    pub(crate) kind: &'static str,
+    /// Raised when the code changes what a base holds.
+    pub(crate) rules: u32,
+    pub(crate) packages: Vec<&'static str>,
+    pub(crate) masked: Vec<&'static str>,
+}
+
+impl Recipe {
+    /// A stock Debian that a container engine can boot.
+    pub(crate) fn plain() -> Self {
+        Self { kind: "", rules: RULES, packages: PACKAGES.to_vec(), masked: MASKED.to_vec() }
+    }
+}
+
+/// The root folder of a stock Debian, built if the cache does not have it. Never changes a built one.
+pub(crate) fn folder(bases: Bases<'_>, release: Release, events: &mut dyn FnMut(Event)) -> Result<PathBuf, Error> {
+    ensure(bases, release, &Recipe::plain(), events, |_| Ok(()))
+}
+
+/// The base by this recipe, built if the cache does not have it; `finish` turns the root folder
+/// into what the engine wants, at the same place. Never changes a built one.
 pub(crate) fn ensure(
-    cache: &Path,
+    bases: Bases<'_>,
     release: Release,
-    mirror: Option<&str>,
+    recipe: &Recipe,
     events: &mut dyn FnMut(Event),
+    finish: impl FnOnce(&Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    let recipe = stead_model::hash::Hash::of_value("stead lab base", &(RULES, PACKAGES, MASKED));
-    let name = format!("{release}-{}", recipe.short());
+    let hash = Hash::of_value("stead lab base", &(recipe.rules, &recipe.packages, &recipe.masked));
+    let kind = if recipe.kind.is_empty() { String::new() } else { format!("{}-", recipe.kind) };
+    let name = format!("{release}-{kind}{}", hash.short());
+    let cache = bases.cache;
     let base = cache.join(&name);
     if base.exists() {
         return Ok(base);
@@ -63,16 +92,23 @@ pub(crate) fn ensure(
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(io_error("remove", &partial))?;
     }
-    build(&partial, release, mirror, events)?;
-    tidy(&partial)?;
+    build(&partial, release, bases.mirror, &recipe.packages, events)?;
+    tidy(&partial, &recipe.masked)?;
+    finish(&partial)?;
     fs::rename(&partial, &base).map_err(io_error("publish", &base))?;
     events(Event::BaseBuilt { release, took: began.elapsed() });
     Ok(base)
 }
 
-fn build(folder: &Path, release: Release, mirror: Option<&str>, events: &mut dyn FnMut(Event)) -> Result<(), Error> {
+fn build(
+    folder: &Path,
+    release: Release,
+    mirror: Option<&str>,
+    packages: &[&str],
+    events: &mut dyn FnMut(Event),
+) -> Result<(), Error> {
     let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", &format!("--include={}", PACKAGES.join(","))]);
+    command.args(["--variant=minbase", &format!("--include={}", packages.join(","))]);
     let keys = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
     if keys.exists() {
         command.arg("--keyring").arg(keys);
@@ -102,14 +138,14 @@ fn build(folder: &Path, release: Release, mirror: Option<&str>, events: &mut dyn
 }
 
 /// Removes what makes every copy the same machine, and what only fails without a world.
-fn tidy(base: &Path) -> Result<(), Error> {
+fn tidy(base: &Path, masked: &[&str]) -> Result<(), Error> {
     let ssh = base.join("etc/ssh");
     for entry in fs::read_dir(&ssh).map_err(io_error("read", &ssh))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with("ssh_host_") {
             fs::remove_file(entry.path()).map_err(io_error("remove", entry.path()))?;
         }
     }
-    for unit in MASKED {
+    for unit in masked {
         let link = base.join("etc/systemd/system").join(unit);
         symlink("/dev/null", &link).map_err(io_error("create", &link))?;
     }

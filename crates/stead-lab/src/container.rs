@@ -2,73 +2,115 @@
 //!
 //! Flags that were tried where PID 1 is not systemd and control groups are v1, and on the usual.
 
-use crate::command::run;
+use crate::base;
+use crate::command::tail;
+use crate::engine::{Bases, Boot, End, Machinery, PLAIN};
 use crate::error::{Error, io_error};
+use crate::identity;
+use crate::labs::Event;
 use crate::network::Link;
+use crate::process::Process;
 use crate::specification::{Release, Specification};
-use std::fs::{self, Permissions};
-use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
-use std::process::Command;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// systemd-nspawn: boots in a second, shares this machine's kernel and clock.
+pub(crate) struct Container;
 
 /// systemd-nspawn's exit status for a lab that asked for a reboot, under `--keep-unit`
 /// (`EXIT_FORCE_RESTART` in its source).
-pub(crate) const REBOOT: i32 = 133;
+const REBOOT: i32 = 133;
 
-/// Makes the copy of a base one machine of its own: name, keys, identity.
-pub(crate) fn personalise(folder: &Path, specification: &Specification) -> Result<(), Error> {
-    let root = folder.join("root");
-    let name = &specification.name;
-    let write = |path: &str, text: &str| {
-        let path = root.join(path);
-        fs::write(&path, text).map_err(io_error("write", &path))
-    };
-    write("etc/hostname", &format!("{name}\n"))?;
-    write("etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost\n"))?;
-    let uuid = "/proc/sys/kernel/random/uuid";
-    let identity = fs::read_to_string(uuid).map_err(io_error("read", uuid))?.replace('-', "");
-    write("etc/machine-id", &identity)?;
-    let resolver = root.join("etc/resolv.conf");
-    if resolver.symlink_metadata().is_ok() {
-        fs::remove_file(&resolver).map_err(io_error("remove", &resolver))?;
+impl Machinery for Container {
+    fn programs(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("systemd-nspawn", "systemd-container"),
+            ("ip", "iproute2"),
+            ("setpriv", "util-linux"),
+            ("ssh", "openssh-client"),
+        ]
     }
-    write("etc/resolv.conf", "# A lab has no route to the world.\n")?;
 
-    keygen(&folder.join("key"), "lab")?;
-    keygen(&root.join("etc/ssh/ssh_host_ed25519_key"), name.as_str())?;
-    let ssh = root.join("root/.ssh");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&ssh).map_err(io_error("create", &ssh))?;
-    let public = folder.join("key.pub");
-    let key = fs::read_to_string(&public).map_err(io_error("read", &public))?;
-    let authorized = ssh.join("authorized_keys");
-    fs::write(&authorized, key).map_err(io_error("write", &authorized))?;
-    fs::set_permissions(&authorized, Permissions::from_mode(0o600)).map_err(io_error("protect", &authorized))
-}
+    /// A healthy boot takes a second; on an emulated processor, which is the slowest machine that was tried, a minute.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(180)
+    }
 
-fn keygen(path: &Path, comment: &str) -> Result<(), Error> {
-    let flags = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"].map(AsRef::as_ref);
-    run("ssh-keygen", flags.into_iter().chain([path.as_os_str()])).map(|_| ())
-}
+    fn base(&self, bases: Bases<'_>, release: Release, events: &mut dyn FnMut(Event)) -> Result<PathBuf, Error> {
+        base::folder(bases, release, events)
+    }
 
-/// Writes `ssh_config` and `known_hosts` for the lab at this address: no question is ever asked.
-pub(crate) fn write_ssh_files(folder: &Path, specification: &Specification, address: Ipv4Addr) -> Result<(), Error> {
-    let (config, known) = (folder.join("ssh_config"), folder.join("known_hosts"));
-    let public = folder.join("root/etc/ssh/ssh_host_ed25519_key.pub");
-    let key = fs::read_to_string(&public).map_err(io_error("read", &public))?;
-    let alias = format!("lab-{}", specification.name);
-    fs::write(&known, format!("{alias} {key}")).map_err(io_error("write", &known))?;
-    let text = format!(
-        "Host {alias}\n  HostName {address}\n  HostKeyAlias {alias}\n  User root\n  IdentityFile \"{}\"\n  IdentitiesOnly yes\n  \
-         UserKnownHostsFile \"{}\"\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  ControlMaster no\n  ControlPath none\n",
-        folder.join("key").display(),
-        known.display(),
-    );
-    fs::write(&config, text).map_err(io_error("write", &config))
+    fn make(&self, base: &Path, folder: &Path, specification: &Specification) -> Result<(), Error> {
+        let root = self.identity(folder);
+        base::copy(base, &root)?;
+        identity::write(folder, &root, specification)
+    }
+
+    fn identity(&self, folder: &Path) -> PathBuf {
+        folder.join("root")
+    }
+
+    fn is_limited_from_outside(&self) -> bool {
+        true
+    }
+
+    fn plug(&self, link: &Link) -> Result<(), Error> {
+        link.plug()
+    }
+
+    fn start(&self, folder: &Path, specification: &Specification, link: &Link, console: &Path) -> Result<Boot, Error> {
+        let log = File::options().create(true).append(true).open(console).map_err(io_error("open", console))?;
+        let errors = log.try_clone().map_err(io_error("open", console))?;
+        let mut command = command(folder, specification, link);
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        Ok(Boot { child: child.map_err(io_error("run", "systemd-nspawn"))?, notes: Vec::new() })
+    }
+
+    /// The first process of the container that this systemd-nspawn makes: the child that is number 1
+    /// in a namespace of its own (`NSpid` of `proc_pid_status(5)`).
+    fn init(&self, boot: &mut Boot, console: &Path) -> Result<Process, Error> {
+        let children = format!("/proc/{0}/task/{0}/children", boot.child.id());
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let ids = fs::read_to_string(&children).unwrap_or_default();
+            for id in ids.split_whitespace().filter_map(|id| id.parse().ok()) {
+                let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+                let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+                let numbers: Vec<&str> = inside.unwrap_or_default().split_whitespace().collect();
+                if numbers.len() > 1 && numbers.last() == Some(&"1") {
+                    return Process::of(id).map_err(io_error("read", format!("/proc/{id}/stat")));
+                }
+            }
+            let ended = boot.child.try_wait().map_err(io_error("wait for", "systemd-nspawn"))?;
+            if ended.is_some() || Instant::now() > deadline {
+                let said = fs::read_to_string(console).unwrap_or_default();
+                return Err(Error::Command { command: "systemd-nspawn".to_owned(), stderr: tail(&said, 8) });
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn wait(&self, mut boot: Boot) -> Result<End, Error> {
+        let status = boot.child.wait().map_err(io_error("wait for", "systemd-nspawn"))?;
+        Ok(if status.code() == Some(REBOOT) { End::Reboot } else { End::Off })
+    }
+
+    /// By namespaces: works without its sshd, network or firewall. What it starts is outside the
+    /// lab's limits.
+    fn command(&self, _ssh: Command, init: &Process, argv: &[&OsStr]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", init.pid));
+        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--"]).args(PLAIN).args(argv);
+        command
+    }
 }
 
 /// The command that boots the lab and stays until it is off. It dies with its parent.
-pub(crate) fn boot(folder: &Path, specification: &Specification, link: &Link) -> Command {
+fn command(folder: &Path, specification: &Specification, link: &Link) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "systemd-nspawn", "--quiet"]);
     command.arg("--directory").arg(folder.join("root"));

@@ -79,6 +79,26 @@ pub enum Error {
         /// Where all of them are.
         log: PathBuf,
     },
+    /// The lab was not even started: its engine, or what it stands on, does not work here.
+    #[error("the lab `{name}` did not start: {reason}; the last lines (all in {}):\n{lines}", .log.display())]
+    DidNotStart {
+        /// The lab.
+        name: Name,
+        /// What was waited for.
+        reason: String,
+        /// The last lines of its keeper.
+        lines: String,
+        /// Where all of them are.
+        log: PathBuf,
+    },
+    /// A limit of a running lab could not be changed.
+    #[error("the lab `{name}` has not its new size: {reason}")]
+    NotResized {
+        /// The lab.
+        name: Name,
+        /// What the kernel says.
+        reason: String,
+    },
     /// All addresses of labs are taken.
     #[error("no free address for another lab: is `lab list` that long?")]
     NoAddress,

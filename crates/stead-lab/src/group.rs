@@ -5,6 +5,8 @@
 //! Understands control groups v1, the hybrid layout and v2 (`cgroups(7)`).
 
 use crate::error::{Error, io_error};
+use rustix::io::Errno;
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,29 +20,28 @@ pub(crate) struct Groups {
     parents: Vec<PathBuf>,
     /// In each hierarchy, where the keeper is when it does not start something for the lab.
     homes: Vec<PathBuf>,
-    /// What could not be limited, and why.
-    pub(crate) unlimited: Vec<String>,
+    /// What could not be made, and why.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Groups {
-    /// Makes the groups and limits their memory.
-    pub(crate) fn create(name: &str, memory_mib: u32) -> Self {
+    /// Makes the groups, without limits.
+    pub(crate) fn create(name: &str) -> Self {
         let (groups, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
         let parents = ["name=systemd", "memory", "cpuacct", ""].iter().filter_map(|c| hierarchy(c, &groups, &mounts));
         let mut parents: Vec<PathBuf> = parents.collect();
         parents.dedup(); // Several controllers may be mounted together.
-        let mut groups = Self { name: name.to_owned(), homes: parents.clone(), parents, unlimited: Vec::new() };
+        let mut groups = Self { name: name.to_owned(), homes: parents.clone(), parents, missing: Vec::new() };
         remove(&groups.paths());
         for group in groups.paths() {
             if let Err(error) = fs::create_dir(&group)
                 && error.kind() != io::ErrorKind::AlreadyExists
             {
-                groups.unlimited.push(format!("no control group {}: {error}", group.display()));
+                groups.missing.push(format!("no control group {}: {error}", group.display()));
             }
         }
-        let limited = groups.delegate().and_then(|()| groups.limit_memory(u64::from(memory_mib) << 20));
-        if let Err(reason) = limited {
-            groups.unlimited.push(format!("memory: {reason}"));
+        if let Err(reason) = groups.delegate() {
+            groups.missing.push(format!("memory: {reason}"));
         }
         groups
     }
@@ -88,33 +89,76 @@ impl Groups {
         self.homes = vec![keeper];
         fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids").map_err(describe)
     }
+}
 
-    fn limit_memory(&self, bytes: u64) -> Result<(), String> {
-        let paths = self.paths();
-        let limit = |file: &str| paths.iter().map(|group| group.join(file)).find(|path| path.exists());
-        let (limit, swap) = match (limit("memory.limit_in_bytes"), limit("memory.max")) {
-            (Some(v1), _) => (v1, limit("memory.memsw.limit_in_bytes").map(|path| (path, bytes))),
-            (None, Some(v2)) => (v2, limit("memory.swap.max").map(|path| (path, 0))),
-            (None, None) => return Err("this machine has no memory controller for the lab's control group".to_owned()),
-        };
-        let write = |path: &Path, value: u64| {
-            fs::write(path, value.to_string()).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        write(&limit, bytes)?;
-        swap.map_or(Ok(()), |(path, value)| write(&path, value))
+/// Limits the memory of everything in these groups together; swap does not add to it. The error
+/// says why it cannot be, such as that more is in use already.
+pub(crate) fn limit_memory(groups: &[PathBuf], memory_mib: u32) -> Result<(), String> {
+    let bytes = u64::from(memory_mib) << 20;
+    let limit = |file: &str| groups.iter().map(|group| group.join(file)).find(|path| path.exists());
+    let write = |(path, value): &(PathBuf, u64)| {
+        fs::write(path, value.to_string()).map_err(|error| format!("memory: {}: {error}", path.display()))
+    };
+    match (limit("memory.limit_in_bytes"), limit("memory.max")) {
+        (Some(memory), _) => {
+            let both: Vec<_> = [Some(memory), limit("memory.memsw.limit_in_bytes")].into_iter().flatten().collect();
+            let both: Vec<_> = both.into_iter().map(|path| (path, bytes)).collect();
+            // In v1 the second may never be below the first: a larger limit has to be set in the other order.
+            let smaller = both.iter().try_for_each(write);
+            smaller.or_else(|_| both.iter().rev().try_for_each(write))
+        }
+        (None, Some(memory)) => {
+            write(&(memory, bytes))?;
+            limit("memory.swap.max").map_or(Ok(()), |swap| write(&(swap, 0)))
+        }
+        (None, None) => Err("memory: this machine has no memory controller for the lab's control group".to_owned()),
     }
 }
 
-/// Restricts this thread, and what it starts, to so many of the CPUs that it may use now. The
-/// index spreads labs over them.
-pub(crate) fn restrict_cpus(count: u32, index: u16) -> io::Result<()> {
-    let allowed = sched_getaffinity(None)?;
+/// The CPUs that this process may use.
+pub(crate) fn allowed_cpus() -> io::Result<CpuSet> {
+    Ok(sched_getaffinity(None)?)
+}
+
+/// Restricts this thread, and what it starts, to so many of these CPUs. The index spreads labs over them.
+pub(crate) fn restrict_cpus(allowed: &CpuSet, count: u32, index: u16) -> io::Result<()> {
+    Ok(sched_setaffinity(None, &chosen(allowed, count, index))?)
+}
+
+/// Restricts everything that runs in these groups now, and what it will start.
+pub(crate) fn restrict_cpus_of(groups: &[PathBuf], allowed: &CpuSet, count: u32, index: u16) -> io::Result<()> {
+    let chosen = chosen(allowed, count, index);
+    // Twice: what was started by one that was not reached yet.
+    for group in groups.iter().chain(groups) {
+        for thread in threads(group) {
+            match sched_setaffinity(Pid::from_raw(thread), &chosen) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn chosen(allowed: &CpuSet, count: u32, index: u16) -> CpuSet {
     let usable: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     let mut chosen = CpuSet::new();
     for offset in 0..usable.len().min(count as usize) {
         chosen.set(usable[(usize::from(index) + offset) % usable.len()]);
     }
-    Ok(sched_setaffinity(None, &chosen)?)
+    chosen
+}
+
+/// The threads in this group and those below it.
+fn threads(group: &Path) -> Vec<i32> {
+    let numbers = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let processes = read(&group.join("cgroup.procs").to_string_lossy());
+    let own = processes.lines().flat_map(|process| numbers(PathBuf::from(format!("/proc/{process}/task"))));
+    let mut all: Vec<i32> = own.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect();
+    for below in numbers(group.to_owned()).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        all.extend(threads(&below.path()));
+    }
+    all
 }
 
 /// CPU time that everything in these groups used so far.

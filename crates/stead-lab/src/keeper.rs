@@ -1,23 +1,23 @@
 //! The keeper: the small process that holds a lab up after the command that started it has ended.
 //!
-//! It claims the network, sets the limits, boots the container, boots it again when the lab reboots,
+//! It claims the network, sets the limits, boots the lab, boots it again when the lab reboots,
 //! forwards ports as long as the lab lives, and tidies up when the lab is off. Everything that
 //! others need to find it is in `running.json`, which it alone writes.
 
-use crate::command::tail;
+use crate::engine::End;
 use crate::error::{Error, io_error};
+use crate::forward;
 use crate::group::{self, Groups};
+use crate::identity;
 use crate::network::Link;
 use crate::process::Process;
 use crate::specification::Specification;
-use crate::{container, forward};
+use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 /// What runs, as the keeper knows it. Stays when the lab is off; believed only after the processes were checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub(crate) struct Running {
     pub(crate) groups: Vec<PathBuf>,
     /// Limits that could not be set, and why.
     pub(crate) unlimited: Vec<String>,
+    /// What else its user should know of this boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
     /// How often this keeper booted it.
     pub(crate) boots: u32,
     /// Whether the keeper gave back link and groups: they may be another lab's now.
@@ -63,7 +66,7 @@ pub fn run(folder: &Path) -> Result<(), Error> {
         let to = SocketAddr::from((link.lab(), wanted.lab.number()));
         thread::spawn(move || forward::run(&listener, to));
     }
-    let kept = keep(folder, &specification, &link);
+    let kept = keep(folder, &link);
     // Told before it is done: a keeper killed in between leaks a link, but nobody removes another lab's.
     if let Ok(running) = load::<Running>(&state) {
         save(&state, &Running { released: true, ..running })?;
@@ -72,18 +75,16 @@ pub fn run(folder: &Path) -> Result<(), Error> {
     kept
 }
 
-fn keep(folder: &Path, specification: &Specification, link: &Link) -> Result<(), Error> {
-    container::write_ssh_files(folder, specification, link.lab())?;
-    let mut groups = Groups::create(&format!("stead-lab-{}", link.index()), specification.memory_mib);
-    if let Err(error) = group::restrict_cpus(specification.cpus, link.index()) {
-        groups.unlimited.push(format!("CPUs: {error}"));
-    }
+fn keep(folder: &Path, link: &Link) -> Result<(), Error> {
+    let mut groups = Groups::create(&format!("stead-lab-{}", link.index()));
+    let cpus = group::allowed_cpus().map_err(io_error("read", "/proc/self/status"))?;
     let mut boots = 0;
     let kept = loop {
         boots += 1;
-        match boot_once(folder, specification, link, &groups, boots) {
-            Ok(Some(container::REBOOT)) => {}
-            Ok(_) => break Ok(()),
+        // Read for each boot: it may have been resized.
+        match load(&folder.join("lab.json")).and_then(|lab| boot_once(folder, &lab, link, &mut groups, &cpus, boots)) {
+            Ok(End::Reboot) => {}
+            Ok(End::Off) => break Ok(()),
             Err(error) => break Err(error),
         }
         // Another boot finds no firewall rule, socket or process of the one before.
@@ -97,58 +98,41 @@ fn keep(folder: &Path, specification: &Specification, link: &Link) -> Result<(),
     kept
 }
 
-/// One boot, to its end; returns systemd-nspawn's exit status.
+/// One boot, to its end.
 fn boot_once(
     folder: &Path,
     specification: &Specification,
     link: &Link,
-    groups: &Groups,
+    groups: &mut Groups,
+    cpus: &CpuSet,
     boots: u32,
-) -> Result<Option<i32>, Error> {
-    link.plug()?;
+) -> Result<End, Error> {
+    let machinery = specification.engine.machinery();
+    identity::write_ssh_files(folder, &machinery.identity(folder), specification, link.lab())?;
+    let mut unlimited = groups.missing.clone();
+    if machinery.is_limited_from_outside() {
+        unlimited.extend(group::limit_memory(&groups.paths(), specification.memory_mib).err());
+        let restricted = group::restrict_cpus(cpus, specification.cpus, link.index());
+        unlimited.extend(restricted.err().map(|error| format!("CPUs: {error}")));
+    }
+    machinery.plug(link)?;
     let console = folder.join("console.log");
-    let log = File::options().create(true).append(true).open(&console).map_err(io_error("open", &console))?;
-    let errors = log.try_clone().map_err(io_error("open", &console))?;
     groups.enter()?;
-    let child = container::boot(folder, specification, link).stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+    let boot = machinery.start(folder, specification, link, &console);
     groups.leave()?;
-    let mut child = child.map_err(io_error("run", "systemd-nspawn"))?;
-    let init = find_init(&mut child, &console)?;
+    let mut boot = boot?;
     let running = Running {
         keeper: Process::current().map_err(io_error("read", "/proc/self/stat"))?,
-        init,
+        init: machinery.init(&mut boot, &console)?,
         link: link.index(),
         groups: groups.paths(),
-        unlimited: groups.unlimited.clone(),
+        unlimited,
+        notes: boot.notes.clone(),
         boots,
         released: false,
     };
     save(&folder.join("running.json"), &running)?;
-    Ok(child.wait().map_err(io_error("wait for", "systemd-nspawn"))?.code())
-}
-
-/// The first process of the container that this systemd-nspawn makes: the child that is number 1
-/// in a namespace of its own (`NSpid` of `proc_pid_status(5)`).
-fn find_init(child: &mut Child, console: &Path) -> Result<Process, Error> {
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        let ids = fs::read_to_string(&children).unwrap_or_default();
-        for id in ids.split_whitespace().filter_map(|id| id.parse().ok()) {
-            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-            let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            let numbers: Vec<&str> = inside.unwrap_or_default().split_whitespace().collect();
-            if numbers.len() > 1 && numbers.last() == Some(&"1") {
-                return Process::of(id).map_err(io_error("read", format!("/proc/{id}/stat")));
-            }
-        }
-        let ended = child.try_wait().map_err(io_error("wait for", "systemd-nspawn"))?;
-        if ended.is_some() || Instant::now() > deadline {
-            let said = fs::read_to_string(console).unwrap_or_default();
-            return Err(Error::Command { command: "systemd-nspawn".to_owned(), stderr: tail(&said, 8) });
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
+    machinery.wait(boot)
 }
 
 /// Reads a state file.

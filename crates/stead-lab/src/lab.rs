@@ -3,11 +3,13 @@
 //! Status is always checked against the kernel, never read from a file.
 
 use crate::command::{require, tail};
+use crate::engine::Machinery;
 use crate::error::{Error, io_error};
 use crate::group;
 use crate::keeper::{Running, load, save};
 use crate::labs::{Event, Program, require_root};
-use crate::specification::{Forward, Release, Specification};
+use crate::shell::quoted;
+use crate::specification::{Engine, Forward, Release, Specification};
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -18,10 +20,6 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use stead_model::name::Name;
-
-/// How long a boot may take before it counts as failed. A healthy one takes a second; on an emulated
-/// processor, which is the slowest machine that was tried, a minute.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A disposable local server.
 #[derive(Debug, Clone)]
@@ -49,6 +47,8 @@ pub struct Summary {
     pub name: Name,
     /// Its Debian release.
     pub release: Release,
+    /// What it runs in.
+    pub engine: Engine,
     /// Whether it runs.
     pub status: Status,
     /// Its address, when it runs.
@@ -63,11 +63,8 @@ pub struct Summary {
     pub forwards: Vec<Forward>,
     /// Limits that could not be set, and why.
     pub unlimited: Vec<String>,
-}
-
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
+    /// What else there is to know of its last boot.
+    pub notes: Vec<String>,
 }
 
 impl Lab {
@@ -107,9 +104,12 @@ impl Lab {
         format!("lab-{}", self.name())
     }
 
-    /// Its root folder, as this machine sees it.
-    pub fn root(&self) -> PathBuf {
-        self.folder.join("root")
+    /// Its root folder, as this machine sees it. There is none where the lab has a disk of its own.
+    pub fn root(&self) -> Option<PathBuf> {
+        match self.specification.engine {
+            Engine::Container => Some(self.folder.join("root")),
+            Engine::VirtualMachine => None,
+        }
     }
 
     /// What its console showed, all boots.
@@ -123,13 +123,15 @@ impl Lab {
         Summary {
             name: self.name().clone(),
             release: self.specification.release,
+            engine: self.specification.engine,
             status: if running.is_some() { Status::Running } else { Status::Stopped },
             address: running.as_ref().map(|running| running.link().lab().into()),
             ssh_config: self.ssh_config(),
             cpus: self.specification.cpus,
             memory_mib: self.specification.memory_mib,
             forwards: self.specification.forwards.clone(),
-            unlimited: running.map(|running| running.unlimited).unwrap_or_default(),
+            unlimited: running.as_ref().map(|running| running.unlimited.clone()).unwrap_or_default(),
+            notes: running.map(|running| running.notes).unwrap_or_default(),
         }
     }
 
@@ -143,22 +145,21 @@ impl Lab {
         self.running().map(|running| running.boots)
     }
 
-    /// A command inside the lab, by namespaces: works without its sshd, network or firewall. What it
-    /// starts is outside the lab's limits. To be run by the caller.
+    /// A command inside the lab, as root, with a plain environment; to be run by the caller. In a
+    /// container by namespaces: that works without its sshd, network or firewall, and what it starts
+    /// is outside the lab's limits. In a virtual machine over ssh: it works as long as that does.
     pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Result<Command, Error> {
         require_root()?;
         let running = self.running().ok_or_else(|| self.not_running())?;
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", running.init.pid));
-        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--", "/usr/bin/env", "-i"]);
-        command.args(["HOME=/root", "LANG=C.UTF-8", "TERM=linux"]);
-        command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").args(argv);
-        Ok(command)
+        let argv: Vec<&OsStr> = argv.iter().map(AsRef::as_ref).collect();
+        Ok(self.machinery().command(self.quiet_ssh(), &running.init, &argv))
     }
 
     /// Runs [`Lab::command`] to its end, without input.
     pub fn exec<S: AsRef<OsStr>>(&self, argv: &[S]) -> Result<Output, Error> {
-        self.command(argv)?.stdin(Stdio::null()).output().map_err(io_error("run", "nsenter"))
+        let mut command = self.command(argv)?;
+        let program = PathBuf::from(command.get_program());
+        command.stdin(Stdio::null()).output().map_err(io_error("run", program))
     }
 
     /// The operator's ssh to the lab, with these words for its shell. To be run by the caller.
@@ -177,7 +178,7 @@ impl Lab {
     /// Waits until the lab has finished booting and lets the operator in. Fails when it went off.
     /// Returns what systemd says: `running` or `degraded`.
     pub fn wait_ready(&self) -> Result<String, Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.machinery().patience();
         let mut reason = "its sshd did not answer".to_owned();
         while Instant::now() < deadline {
             let Some(address) = self.address() else {
@@ -186,9 +187,7 @@ impl Lab {
             let door = SocketAddr::new(address, 22);
             if TcpStream::connect_timeout(&door, Duration::from_millis(200)).is_ok() {
                 let question = ["timeout", "30", "systemctl", "is-system-running", "--wait"];
-                let mut ssh = Command::new("ssh");
-                ssh.arg("-F").arg(self.ssh_config()).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=2"]);
-                let answer = ssh.arg(self.ssh_host()).args(question).stdin(Stdio::null()).output();
+                let answer = self.quiet_ssh().args(question).stdin(Stdio::null()).output();
                 let answer = answer.map_err(io_error("run", "ssh"))?;
                 let state = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
                 if matches!(state.as_str(), "running" | "degraded") {
@@ -202,8 +201,8 @@ impl Lab {
         Err(self.did_not_boot(reason, &self.console_log()))
     }
 
-    /// Cuts the power: every process of the lab is killed at once, nothing is told. What the lab
-    /// wrote to files stays, fsynced or not; only a machine of its own can lose that.
+    /// Cuts the power: the lab is killed at once, nothing is told. A container loses its memory only:
+    /// what it wrote to files stays, fsynced or not. A virtual machine loses what it did not flush.
     pub fn cut(&self) -> Result<(), Error> {
         require_root()?;
         let _held = self.lock()?;
@@ -221,14 +220,55 @@ impl Lab {
         self.start(events)
     }
 
+    /// Gives the lab another size. A running container gets other limits; a running virtual machine
+    /// is shut down and booted, as a droplet is. A stopped lab has its new size from its next boot on.
+    pub fn resize(
+        &mut self,
+        cpus: Option<u32>,
+        memory_mib: Option<u32>,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
+        require_root()?;
+        let _held = self.lock()?;
+        let running = self.running();
+        let mut wanted = self.specification.clone();
+        wanted.cpus = cpus.unwrap_or(wanted.cpus);
+        wanted.memory_mib = memory_mib.unwrap_or(wanted.memory_mib);
+        if let Some(running) = &running {
+            if self.machinery().is_limited_from_outside() {
+                self.limit(running, &wanted)?;
+            } else {
+                self.shut_down(running, events)?;
+            }
+        }
+        save(&self.folder.join("lab.json"), &wanted)?;
+        self.specification = wanted;
+        match running {
+            Some(_) if !self.machinery().is_limited_from_outside() => self.start(events),
+            _ => Ok(()),
+        }
+    }
+
+    fn limit(&self, running: &Running, wanted: &Specification) -> Result<(), Error> {
+        let not_resized = |reason| Error::NotResized { name: self.name().clone(), reason };
+        group::limit_memory(&running.groups, wanted.memory_mib).map_err(not_resized)?;
+        let allowed = group::allowed_cpus().map_err(|error| not_resized(format!("CPUs: {error}")))?;
+        group::restrict_cpus_of(&running.groups, &allowed, wanted.cpus, running.link)
+            .map_err(|error| not_resized(format!("CPUs: {error}")))
+    }
+
+    /// Asks the lab to power off. One that does not within a minute is cut.
+    fn shut_down(&self, running: &Running, events: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        events(Event::ShuttingDown);
+        // The line may break before there is an answer; what counts is the end.
+        let _ = self.quiet_ssh().args(["systemctl", "poweroff"]).stdin(Stdio::null()).output();
+        let _ = running.init.wait(Duration::from_secs(60));
+        self.stop(running)
+    }
+
     /// Starts the keeper and waits for the lab. The caller holds the lab's lock.
     pub(crate) fn start(&self, events: &mut dyn FnMut(Event)) -> Result<(), Error> {
-        for (program, package) in [
-            ("systemd-nspawn", "systemd-container"),
-            ("ip", "iproute2"),
-            ("setpriv", "util-linux"),
-            ("ssh", "openssh-client"),
-        ] {
+        for (program, package) in self.machinery().programs() {
             require(program, package)?;
         }
         self.clean_up()?;
@@ -252,10 +292,10 @@ impl Lab {
                 _ => {}
             }
             if keeper.try_wait().map_err(io_error("wait for", self.keeper.path()))?.is_some() {
-                return Err(self.did_not_boot("its keeper ended".to_owned(), &log));
+                return Err(self.did_not_start("its keeper ended", &log));
             }
-            if began.elapsed() > PATIENCE {
-                return Err(self.did_not_boot("its container did not start".to_owned(), &log));
+            if began.elapsed() > self.machinery().patience() {
+                return Err(self.did_not_start("its first process was not seen", &log));
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -263,6 +303,9 @@ impl Lab {
         thread::spawn(move || keeper.wait());
         for limit in running.unlimited {
             events(Event::NotLimited { limit });
+        }
+        for text in running.notes {
+            events(Event::Note { text });
         }
         let state = self.wait_ready()?;
         events(Event::Ready { state, took: began.elapsed() });
@@ -314,14 +357,35 @@ impl Lab {
         &self.folder
     }
 
+    fn machinery(&self) -> &'static dyn Machinery {
+        self.specification.engine.machinery()
+    }
+
+    /// The operator's ssh to the lab, that never asks and gives up; the words for its shell follow.
+    fn quiet_ssh(&self) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(self.ssh_config()).args(["-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]);
+        ssh.args(["-o", &format!("ConnectTimeout={}", self.machinery().patience().as_secs() / 20)]);
+        ssh.arg(self.ssh_host());
+        ssh
+    }
+
     fn not_running(&self) -> Error {
         Error::NotRunning { name: self.name().clone() }
     }
 
     fn did_not_boot(&self, reason: String, log: &Path) -> Error {
-        let lines = tail(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()), 12);
-        Error::DidNotBoot { name: self.name().clone(), reason, lines, log: log.to_owned() }
+        Error::DidNotBoot { name: self.name().clone(), reason, lines: last_lines(log), log: log.to_owned() }
     }
+
+    fn did_not_start(&self, reason: &str, log: &Path) -> Error {
+        let (name, reason) = (self.name().clone(), reason.to_owned());
+        Error::DidNotStart { name, reason, lines: last_lines(log), log: log.to_owned() }
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    tail(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()), 12)
 }
 
 /// Takes an exclusive lock that ends with its holder.

@@ -3,11 +3,12 @@
 //! A lab appears under its name only when it is complete, and disappears at once.
 
 use crate::command::require;
+use crate::engine::Bases;
 use crate::error::{Error, io_error};
+use crate::forward;
 use crate::keeper::save;
 use crate::lab::{Lab, Status, lock};
-use crate::specification::{Release, Specification};
-use crate::{base, container, forward};
+use crate::specification::{Engine, Release, Specification};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -20,7 +21,7 @@ use stead_model::name::Name;
 /// What happens while a lab is made or started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The cache has no base system of this release; building one takes half a minute.
+    /// The cache has no base system of this release for this engine; building one takes half a minute.
     BuildingBase {
         /// The release.
         release: Release,
@@ -55,6 +56,18 @@ pub enum Event {
     },
     /// There was nothing to do: the same lab runs already.
     RunsAlready,
+    /// Something else that its user should know.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// The lab is asked to power off.
+    ShuttingDown,
+    /// A container cannot be booted here: the lab becomes a virtual machine.
+    NoContainer {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// All labs of one state folder.
@@ -109,6 +122,25 @@ impl Labs {
         Ok(lab)
     }
 
+    /// [`Labs::up`], in the engine that the lab of this name has. A new one is a container, or where a
+    /// container cannot be started a virtual machine; which one that became is told.
+    pub fn up_in_any_engine(&self, wanted: &Specification, events: &mut dyn FnMut(Event)) -> Result<Lab, Error> {
+        require_root()?;
+        let in_engine = |engine| Specification { engine, ..wanted.clone() };
+        let existing = self.list()?.into_iter().find(|lab| *lab.name() == wanted.name);
+        if let Some(lab) = existing {
+            return self.up(&in_engine(lab.specification().engine), events);
+        }
+        match self.up(&in_engine(Engine::Container), events) {
+            Err(error @ Error::DidNotStart { .. }) => {
+                self.down(&wanted.name)?;
+                events(Event::NoContainer { reason: error.to_string() });
+                self.up(&in_engine(Engine::VirtualMachine), events)
+            }
+            other => other,
+        }
+    }
+
     /// Stops the lab and removes all of it. Base systems stay.
     pub fn down(&self, name: &Name) -> Result<(), Error> {
         require_root()?;
@@ -151,13 +183,17 @@ impl Labs {
     }
 
     fn create(&self, folder: &Path, wanted: &Specification, events: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let machinery = wanted.engine.machinery();
         require("ssh-keygen", "openssh-client")?;
-        let base = base::ensure(&self.cache, wanted.release, self.mirror.as_deref(), events)?;
+        for (program, package) in machinery.programs() {
+            require(program, package)?;
+        }
+        let bases = Bases { cache: &self.cache, mirror: self.mirror.as_deref() };
+        let base = machinery.base(bases, wanted.release, events)?;
         events(Event::Copying);
         let partial = self.scratch(&wanted.name, "partial")?;
         DirBuilder::new().mode(0o700).create(&partial).map_err(io_error("create", &partial))?;
-        base::copy(&base, &partial.join("root"))?;
-        container::personalise(&partial, wanted)?;
+        machinery.make(&base, &partial, wanted)?;
         save(&partial.join("lab.json"), wanted)?;
         fs::rename(&partial, folder).map_err(io_error("create", folder))
     }

@@ -47,6 +47,27 @@ impl Link {
 
     /// Gives the lab its end, `eth0`, in a fresh namespace: no rules or sockets of an earlier boot.
     pub(crate) fn plug(&self) -> Result<(), Error> {
+        self.lead_in("eth0")?;
+        self.inside(&["addr", "add", &format!("{}/30", self.lab()), "dev", "eth0"])?;
+        self.inside(&["link", "set", "eth0", "up"])?;
+        self.inside(&["route", "add", "default", "via", &self.host().to_string()])
+    }
+
+    /// Gives a machine its end: the tap device of this name in a fresh namespace, bridged to the
+    /// cable. The machine configures its address itself.
+    pub(crate) fn plug_tap(&self, tap: &str) -> Result<(), Error> {
+        self.lead_in("cable")?;
+        self.inside(&["link", "add", "bridge", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"])?;
+        self.inside(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
+        for port in ["cable", tap] {
+            self.inside(&["link", "set", port, "master", "bridge"])?;
+            self.inside(&["link", "set", port, "up"])?;
+        }
+        self.inside(&["link", "set", "bridge", "up"])
+    }
+
+    /// Makes the namespace anew, with the cable's other end in it under this name.
+    fn lead_in(&self, name: &str) -> Result<(), Error> {
         let (here, there, space) = (self.here(), self.there(), self.namespace());
         if self.namespace_path().exists() {
             run("ip", ["netns", "del", &space])?;
@@ -55,12 +76,12 @@ impl Link {
         run("ip", ["link", "set", &there, "netns", &space])?;
         run("ip", ["addr", "add", &format!("{}/30", self.host()), "dev", &here])?;
         run("ip", ["link", "set", &here, "up"])?;
-        let inside = |arguments: &[&str]| run("ip", [&["-n", &space], arguments].concat()).map(|_| ());
-        inside(&["link", "set", "lo", "up"])?;
-        inside(&["link", "set", &there, "name", "eth0"])?;
-        inside(&["addr", "add", &format!("{}/30", self.lab()), "dev", "eth0"])?;
-        inside(&["link", "set", "eth0", "up"])?;
-        inside(&["route", "add", "default", "via", &self.host().to_string()])
+        self.inside(&["link", "set", "lo", "up"])?;
+        self.inside(&["link", "set", &there, "name", name])
+    }
+
+    fn inside(&self, arguments: &[&str]) -> Result<(), Error> {
+        run("ip", [&["-n", &self.namespace()], arguments].concat()).map(|_| ())
     }
 
     /// Removes cable and namespace. Fine when they are gone already.

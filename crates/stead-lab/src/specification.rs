@@ -38,6 +38,18 @@ impl Specification {
 pub enum Engine {
     /// systemd-nspawn: boots in a second, shares this machine's kernel and clock.
     Container,
+    /// QEMU: a kernel, a clock, memory and a disk of its own. Boots in seconds, or in a minute where
+    /// this machine cannot virtualise and the processor is emulated.
+    VirtualMachine,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Engine::Container => "container",
+            Engine::VirtualMachine => "virtual machine",
+        })
+    }
 }
 
 /// A Debian release that a lab can run.

@@ -4,78 +4,21 @@
 //! through the user's cache, because building one takes half a minute.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::env;
-use std::ffi::OsString;
+mod common;
+
+use common::{Bench, keeper, specification, ssh};
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use stead_lab::{Error, Event, Forward, Lab, Labs, Release, Specification, Status};
+use stead_lab::{Error, Event, Forward, Release, Specification, Status};
 use stead_model::name::{Name, Port};
 use tempfile::TempDir;
 
-/// Labs with a state folder of their own, all removed at the end, come what may.
-struct Bench {
-    labs: Labs,
-    state: TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with_cache(cache())
-    }
-
-    fn with_cache(cache: PathBuf) -> Self {
-        let state = TempDir::new().unwrap();
-        Self { labs: Labs::new(state.path().join("labs"), cache, keeper()), state }
-    }
-
-    fn up(&self, specification: &Specification) -> Lab {
-        self.labs.up(specification, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for lab in self.labs.list().into_iter().flatten() {
-            let _ = self.labs.down(lab.name());
-        }
-    }
-}
-
-fn cache() -> PathBuf {
-    let home = PathBuf::from(env::var_os("HOME").unwrap());
-    env::var_os("STEAD_LAB_CACHE").map_or_else(|| home.join(".cache/stead/labs"), PathBuf::from)
-}
-
-fn keeper() -> Vec<OsString> {
-    let test = env::current_exe().unwrap();
-    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/lab");
-    assert!(program.exists(), "cargo builds the example with the tests");
-    vec![program.into_os_string(), "keep".into()]
-}
-
-fn specification(name: &str, release: Release) -> Specification {
-    Specification::new(name.parse().unwrap(), release)
-}
-
-/// What a command says over ssh, which must not ask anything.
-fn ssh(lab: &Lab, words: &str) -> String {
-    let output = lab.ssh(&[words]).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words}: {said}");
-    assert_eq!(said, "", "ssh says nothing of its own");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    common::eventually(what, Duration::from_secs(30), condition);
 }
 
 fn links() -> String {
@@ -193,7 +136,7 @@ fn down_leaves_nothing_even_after_the_keeper_was_killed() {
     }
     eventually("the container's end", || !PathBuf::from(&init).exists());
     assert!(!folder.exists());
-    assert!(bench.state.path().join("labs").exists());
+    assert!(folder.parent().unwrap().exists());
 }
 
 #[test]
@@ -211,7 +154,8 @@ fn a_system_that_does_not_boot_is_told_with_its_last_lines() {
     let bench = Bench::new();
     let lab = bench.up(&specification("broken", Release::Bookworm));
     lab.cut().unwrap();
-    fs::write(lab.root().join("usr/lib/systemd/systemd"), "#!/bin/sh\necho the disk is on fire; exit 1\n").unwrap();
+    fs::write(lab.root().unwrap().join("usr/lib/systemd/systemd"), "#!/bin/sh\necho the disk is on fire; exit 1\n")
+        .unwrap();
     let began = Instant::now();
     let error = lab.boot(&mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("the disk is on fire"), "{error}");
@@ -220,9 +164,24 @@ fn a_system_that_does_not_boot_is_told_with_its_last_lines() {
 }
 
 #[test]
+fn a_running_container_gets_another_size_at_once() {
+    let bench = Bench::new();
+    let mut lab = bench.up(&specification("grown", Release::Bookworm));
+    let greedy = |lab: &stead_lab::Lab| {
+        lab.ssh(&["head -c 200M /dev/zero | tail | wc -c"]).stdin(Stdio::null()).output().unwrap().status.success()
+    };
+    lab.resize(Some(2), Some(128), &mut |event| panic!("{event:?}")).unwrap();
+    assert_eq!((ssh(&lab, "nproc").as_str(), lab.summary().memory_mib), ("2", 128));
+    assert!(!greedy(&lab), "200 MiB fit into 128 MiB");
+    lab.resize(Some(1), Some(1024), &mut |event| panic!("{event:?}")).unwrap();
+    assert_eq!((ssh(&lab, "nproc").as_str(), lab.summary().memory_mib), ("1", 1024));
+    assert!(greedy(&lab), "200 MiB do not fit into 1 GiB");
+}
+
+#[test]
 fn a_base_that_cannot_be_built_is_told_with_the_last_lines_and_not_kept() {
     let cache = TempDir::new().unwrap();
-    let bench = Bench::with_cache(cache.path().to_owned());
+    let bench = Bench::with(cache.path().to_owned(), keeper());
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // Nobody listens there now.
     let labs = bench.labs.clone().with_mirror(Some(format!("http://{closed}/debian")));
     let error = labs.up(&specification("nowhere", Release::Bookworm), &mut |_| {}).unwrap_err();

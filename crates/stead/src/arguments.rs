@@ -292,8 +292,9 @@ Examples:
     },
     /// Disposable servers on this machine, real systemd and real SSH
     ///
-    /// A lab is a Debian in a container with its own address, limited to the cores and memory of a small server. It is
-    /// there to rehearse on: every command that speaks to a server takes `--lab NAME`. Needs root.
+    /// A lab is a Debian in a container with its own address, limited to the cores and memory of a small server; or in
+    /// a virtual machine, for what a container cannot show. It is there to rehearse on: every command that speaks to a
+    /// server takes `--lab NAME`. Needs root.
     #[command(subcommand)]
     #[command(after_help = "\
 Examples:
@@ -344,11 +345,14 @@ pub(crate) struct Trial {
 pub(crate) enum Lab {
     /// Make and boot a server
     ///
-    /// The first one of each Debian release takes longer: its base system is made, and kept for the next.
+    /// The first one of each Debian release takes longer: its base system is made, and kept for the next. Where a
+    /// container cannot be started, the lab becomes a virtual machine. Without KVM its processor is emulated: then a
+    /// boot takes half a minute or more.
     #[command(after_help = "\
 Examples:
   stead lab up try
-  stead lab up try --release trixie --memory 2048 --forward 8080:80")]
+  stead lab up try --release trixie --memory 2048 --forward 8080:80
+  stead lab up try --vm         a kernel, memory and disk of its own")]
     Up {
         /// What it is called
         name: String,
@@ -364,6 +368,39 @@ Examples:
         /// Pass a port of this machine on to one of the lab's, such as 8080:80; may be given several times
         #[arg(long, value_name = "HERE:THERE")]
         forward: Vec<String>,
+        /// In a virtual machine: for power cuts, memory limits and a kernel of its own
+        #[arg(long)]
+        vm: bool,
+    },
+    /// Start a server that is off, on the disk that it left
+    Boot {
+        /// Which one
+        name: String,
+    },
+    /// Cut a server's power: it is killed at once, and nothing is told
+    ///
+    /// A virtual machine loses what it had not flushed to its disk. A container loses its memory only.
+    #[command(after_help = "\
+Examples:
+  stead lab cut try && stead lab boot try")]
+    Cut {
+        /// Which one
+        name: String,
+    },
+    /// Give a server another size: a container at once, a virtual machine by switching it off and on
+    #[command(after_help = "\
+Examples:
+  stead lab resize try --cpus 2 --memory 2048")]
+    #[command(group = clap::ArgGroup::new("size").required(true).multiple(true))]
+    Resize {
+        /// Which one
+        name: String,
+        /// Cores
+        #[arg(long, value_name = "COUNT", group = "size", value_parser = clap::value_parser!(u32).range(1..=256))]
+        cpus: Option<u32>,
+        /// Memory in MiB
+        #[arg(long, value_name = "MIB", group = "size", value_parser = clap::value_parser!(u32).range(128..))]
+        memory: Option<u32>,
     },
     /// Stop and remove a server, with all that is on it
     Down {

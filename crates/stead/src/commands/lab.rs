@@ -6,7 +6,7 @@ use crate::failure::{Failure, chain};
 use crate::output::Output;
 use std::path::Path;
 use std::process::ExitCode;
-use stead_lab::{Event, Labs, Release, Specification};
+use stead_lab::{Engine, Event, Labs, Release, Specification};
 use stead_model::name::Name;
 
 /// The labs of this machine.
@@ -38,7 +38,7 @@ pub(crate) fn keep(folder: &Path) -> Result<(), Failure> {
 pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failure> {
     let labs = labs()?;
     match command {
-        Lab::Up { name: text, release, cpus, memory, forward } => {
+        Lab::Up { name: text, release, cpus, memory, forward, vm } => {
             let release: Release = release
                 .parse()
                 .map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?;
@@ -51,13 +51,33 @@ pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failur
                         .map_err(|error: stead_lab::InvalidSpecification| Failure::request(error.to_string()))?,
                 );
             }
-            let lab = labs.up(&wanted, &mut |event| tell(&event, output)).map_err(failed)?;
+            let mut events = |event: Event| tell(&event, output);
+            let lab = if *vm {
+                wanted.engine = Engine::VirtualMachine;
+                labs.up(&wanted, &mut events)
+            } else {
+                labs.up_in_any_engine(&wanted, &mut events)
+            };
+            tell_up(&lab.map_err(failed)?, output);
+        }
+        Lab::Boot { name: text } => {
+            let lab = labs.get(&name(text)?).map_err(failed)?;
+            lab.boot(&mut |event| tell(&event, output)).map_err(failed)?;
+            tell_up(&lab, output);
+        }
+        Lab::Cut { name: text } => {
+            let lab = labs.get(&name(text)?).map_err(failed)?;
+            lab.cut().map_err(failed)?;
+            output.json(&lab.summary());
+            output.data(&format!("lab {text} has no power: `stead lab boot {text}` starts it again"));
+        }
+        Lab::Resize { name: text, cpus, memory } => {
+            let mut lab = labs.get(&name(text)?).map_err(failed)?;
+            lab.resize(*cpus, *memory, &mut |event| tell(&event, output)).map_err(failed)?;
             let summary = lab.summary();
             output.json(&summary);
-            output.data(&format!(
-                "lab {text} is up{}",
-                summary.address.map(|address| format!(" at {address}")).unwrap_or_default()
-            ));
+            let (cpus, memory) = (summary.cpus, summary.memory_mib);
+            output.data(&format!("lab {text} has {cpus} CPU{} and {memory} MiB", if cpus == 1 { "" } else { "s" }));
         }
         Lab::Down { name: text } => {
             labs.down(&name(text)?).map_err(failed)?;
@@ -70,9 +90,10 @@ pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failur
             for lab in all {
                 let address = lab.address.map(|address| address.to_string()).unwrap_or_default();
                 output.data(&format!(
-                    "{:<16} {:<10} {:<10} {address}",
+                    "{:<16} {:<10} {:<16} {:<10} {address}",
                     lab.name,
                     lab.release.codename(),
+                    lab.engine.to_string(),
                     format!("{:?}", lab.status).to_lowercase()
                 ));
             }
@@ -89,6 +110,13 @@ pub(crate) fn lab(command: &Lab, output: &mut Output) -> Result<ExitCode, Failur
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_up(lab: &stead_lab::Lab, output: &mut Output) {
+    let summary = lab.summary();
+    output.json(&summary);
+    let address = summary.address.map(|address| format!(" at {address}")).unwrap_or_default();
+    output.data(&format!("lab {} is up{address}", summary.name));
 }
 
 fn ended(status: std::io::Result<std::process::ExitStatus>) -> Result<ExitCode, Failure> {
@@ -109,5 +137,10 @@ fn tell(event: &Event, output: &mut Output) {
         Event::NotLimited { limit } => output.say(&format!("note: not limited: {limit}")),
         Event::Ready { state, .. } => output.detail(state),
         Event::RunsAlready => output.say("it runs already"),
+        Event::Note { text } => output.say(&format!("note: {text}")),
+        Event::ShuttingDown => output.phase("shutting down"),
+        Event::NoContainer { reason } => {
+            output.say(&format!("a container cannot be booted here, so the lab becomes a virtual machine: {reason}"));
+        }
     }
 }

@@ -1,0 +1,117 @@
+//! The long run of power cuts: `cargo xtask chaos`. Virtual machines lose their power at random moments
+//! of first deploys, deploys and rollbacks, and the result is written into `docs/guarantees-chaos.md`.
+//!
+//! The same code as the ordinary test's (`stead-e2e/src/power.rs`) does it. Promises to write down what
+//! happened, failures too, and to fail when there was one.
+
+mod report;
+
+use crate::run::{Failure, Result, command, fail, is_root, output, step};
+use crate::setup;
+use crate::workspace::{Metadata, build, cargo};
+use report::{Cut, Section};
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+
+/// Where the result is kept.
+const PAGE: &str = "docs/guarantees-chaos.md";
+/// How many cuts, unless told otherwise.
+const CUTS: u32 = 20;
+const RELEASES: [&str; 2] = ["bookworm", "trixie"];
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    cuts: u32,
+    seed: Option<u64>,
+    releases: Vec<&'static str>,
+}
+
+/// Cuts the power as often as wanted on each release, and writes what came of it.
+pub(crate) fn run(words: &[&str]) -> Result {
+    let wanted = wanted(words)?;
+    if !is_root() {
+        return fail("labs need root: sudo --preserve-env cargo xtask chaos");
+    }
+    let metadata = Metadata::load()?;
+    step("setup", setup::system)?;
+    let program = step("build", || build(&metadata, &["--workspace", "--all-targets"], "stead"))?;
+    let mut failed = false;
+    for release in &wanted.releases {
+        let seed = wanted.seed.unwrap_or_else(random);
+        let result = metadata.target_directory.join(format!("chaos-{release}.jsonl"));
+        let mut test = cargo();
+        test.current_dir(&metadata.workspace_root).env("STEAD_BIN", &program);
+        test.env("STEAD_CHAOS_CUTS", wanted.cuts.to_string()).env("STEAD_CHAOS_RELEASE", release);
+        test.env("STEAD_CHAOS_RESULT", &result).env("STEAD_POWER_SEED", seed.to_string());
+        // All features and targets as `cargo xtask test` builds them: another set would be another build.
+        test.args(["test", "--workspace", "--locked", "--quiet", "--test", "power", "--"]);
+        test.args(["--ignored", "--exact", "after_many_power_cuts_every_server_came_up_whole", "--nocapture"]);
+        let status = test.status()?;
+        let text = fs::read_to_string(&result).map_err(|error| Failure(format!("{}: {error}", result.display())))?;
+        let cuts = text.lines().map(serde_json::from_str).collect::<std::result::Result<Vec<Cut>, _>>()?;
+        let (date, commit) = (said("date", &["--utc", "+%F"])?, commit(&metadata)?);
+        let section = Section { release, date: &date, commit: &commit, seed, wanted: wanted.cuts, cuts: &cuts };
+        let page = metadata.workspace_root.join(PAGE);
+        let old = fs::read_to_string(&page).unwrap_or_default();
+        fs::write(&page, report::replace(&old, &section))?;
+        failed |= !status.success() || section.failures() > 0;
+    }
+    eprintln!("written: {PAGE}");
+    if failed { fail("not every server came back as promised") } else { Ok(()) }
+}
+
+/// `--cuts=N`, `--seed=N` and names of releases, in any order.
+fn wanted(words: &[&str]) -> Result<Wanted> {
+    let mut wanted = Wanted { cuts: CUTS, seed: None, releases: Vec::new() };
+    for word in words {
+        if let Some(number) = word.strip_prefix("--cuts=") {
+            let cuts = number.parse().ok().filter(|cuts| (1..=1000).contains(cuts));
+            wanted.cuts = cuts.map_or_else(|| fail(format!("`{word}`: a number from 1 to 1000 is wanted")), Ok)?;
+        } else if let Some(number) = word.strip_prefix("--seed=") {
+            wanted.seed = Some(number.parse().or_else(|_| fail(format!("`{word}`: a number is wanted")))?);
+        } else {
+            let known = RELEASES.into_iter().find(|release| release == word);
+            let names = RELEASES.join(", ");
+            wanted.releases.push(known.map_or_else(|| fail(format!("no Debian release `{word}`, only: {names}")), Ok)?);
+        }
+    }
+    if wanted.releases.is_empty() {
+        wanted.releases = RELEASES.to_vec();
+    }
+    Ok(wanted)
+}
+
+/// The commit, and whether the working copy is another.
+fn commit(metadata: &Metadata) -> Result<String> {
+    let git = |words: &[&str]| output(command("git").current_dir(&metadata.workspace_root).args(words));
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?.trim().to_owned();
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", &format!(":!{PAGE}")])?;
+    Ok(if changed.trim().is_empty() { commit } else { format!("{commit}, and changes") })
+}
+
+/// The standard library seeds its hashers at random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn said(program: &str, words: &[&str]) -> Result<String> {
+    Ok(output(command(program).args(words))?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_choose_releases_cuts_and_the_seed() {
+        let all = Wanted { cuts: 20, seed: None, releases: vec!["bookworm", "trixie"] };
+        assert_eq!(wanted(&[]).ok(), Some(all));
+        let some = Wanted { cuts: 3, seed: Some(7), releases: vec!["trixie"] };
+        assert_eq!(wanted(&["trixie", "--seed=7", "--cuts=3"]).ok(), Some(some));
+        for wrong in ["--cuts=0", "--cuts=x", "--seed=x", "sid", "--fast"] {
+            assert!(wanted(&[wrong]).is_err(), "{wrong}");
+        }
+    }
+}
