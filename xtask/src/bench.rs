@@ -1,8 +1,9 @@
 //! The bench: what a deploy costs in a lab, in seconds, bytes, memory and lost requests.
 //!
 //! Promises numbers, never a verdict: no number fails it. Every scenario runs at least five times unless
-//! told otherwise, under load on both sites, beside the floor of the same minutes (a bare login). Uses one
-//! lab of its own, gone at the end, and a copy of `examples/two-sites` of its own.
+//! told otherwise, under load on both sites, beside the floor of the same minutes (a bare login); those of `trust`, three
+//! times, under the load of a busy server. Uses one lab of its own, gone at the end, and a copy of `examples/two-sites`
+//! of its own.
 
 mod figures;
 mod floor;
@@ -12,6 +13,8 @@ mod rsync;
 mod scenarios;
 mod server;
 mod table;
+mod trust;
+mod visits;
 
 use crate::run::{Failure, Result, fail, is_root, step};
 use crate::setup;
@@ -19,22 +22,29 @@ use crate::workspace::{Metadata, build};
 use figures::Scenario;
 use program::Program;
 use scenarios::Bench;
+use serde::Serialize;
 use std::fs;
 use std::path::Path;
+use trust::Trust;
 use xtask::portfolio;
 
 const LAB: &str = "bench";
 /// How often each scenario runs, unless told otherwise.
 const RUNS: usize = 5;
+/// The same for those of `trust`, which take as long as connections drain.
+const TRUST_RUNS: usize = 3;
+/// Names all of [`Trust`].
+const TRUST: &str = "trust";
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
-    runs: usize,
+    runs: Option<usize>,
     scenarios: Vec<Scenario>,
+    trust: Vec<Trust>,
 }
 
-/// Measures, prints a table, and writes `target/bench.json`. The program is `STEAD_BIN`, or built here.
+/// Measures, prints tables, and writes `target/bench.json` and `target/bench-trust.json`. The program is `STEAD_BIN`, or built here.
 pub(crate) fn run(words: &[&str]) -> Result {
     let wanted = wanted(words)?;
     if !is_root() {
@@ -53,44 +63,65 @@ pub(crate) fn run(words: &[&str]) -> Result {
     let project = folder.join("two-sites");
     step("example", || prepare(&metadata.workspace_root.join("examples/two-sites"), &project))?;
     let program = Program::new(program, project, LAB);
-    let mut bench = Bench::new(&program, &folder, wanted.runs);
-    let result = bench.measure(&wanted.scenarios);
+    let mut bench = Bench::new(&program, &folder, wanted.runs.unwrap_or(RUNS));
+    let result = measure(&mut bench, &wanted, &metadata.target_directory);
     // Removed however it ended; what failed first is what is told.
     let removed = step("remove the lab", || program.remove_lab());
-    let measured = result.and_then(|measured| removed.map(|()| measured))?;
+    result.and(removed)
+}
 
-    let numbers = metadata.target_directory.join("bench.json");
-    fs::write(&numbers, serde_json::to_string_pretty(&measured.results)? + "\n")?;
-    let floors = metadata.target_directory.join("bench-floors.json");
-    fs::write(&floors, serde_json::to_string_pretty(&measured.floors)? + "\n")?;
-    println!("{}", table::render(&measured));
-    eprintln!("written: {}, {}", numbers.display(), floors.display());
+/// Tells and writes what is known as soon as it is known.
+fn measure(bench: &mut Bench<'_>, wanted: &Wanted, target: &Path) -> Result {
+    let mut server = bench.begin()?;
+    if !wanted.scenarios.is_empty() {
+        let measured = bench.measure(&mut server, &wanted.scenarios)?;
+        write(&target.join("bench.json"), &measured.results)?;
+        write(&target.join("bench-floors.json"), &measured.floors)?;
+        println!("{}", table::render(&measured));
+    }
+    if wanted.trust.is_empty() {
+        return Ok(());
+    }
+    let mut results = Vec::new();
+    let ended = trust::measure(bench, &server, &wanted.trust, wanted.runs.unwrap_or(TRUST_RUNS), &mut results);
+    write(&target.join("bench-trust.json"), &results)?;
+    println!("{}", table::render_trust(&results));
+    ended
+}
+
+fn write(file: &Path, numbers: &impl Serialize) -> Result {
+    fs::write(file, serde_json::to_string_pretty(numbers)? + "\n")?;
+    eprintln!("written: {}", file.display());
     Ok(())
 }
 
 /// `--runs=N` and names of scenarios, in any order.
 fn wanted(words: &[&str]) -> Result<Wanted> {
-    let mut wanted = Wanted { runs: RUNS, scenarios: Vec::new() };
+    let mut wanted = Wanted { runs: None, scenarios: Vec::new(), trust: Vec::new() };
     for word in words {
         if let Some(number) = word.strip_prefix("--runs=") {
-            wanted.runs = number
-                .parse()
-                .ok()
-                .filter(|runs| (1..=50).contains(runs))
-                .map_or_else(|| fail(format!("`{word}`: a number from 1 to 50 is wanted")), Ok)?;
+            let runs = number.parse().ok().filter(|runs| (1..=50).contains(runs));
+            wanted.runs = Some(runs.map_or_else(|| fail(format!("`{word}`: a number from 1 to 50 is wanted")), Ok)?);
+        } else if let Some(scenario) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == *word) {
+            wanted.scenarios.push(scenario);
+        } else if let Some(trust) = Trust::ALL.into_iter().find(|trust| trust.name() == *word) {
+            wanted.trust.push(trust);
+        } else if *word == TRUST {
+            wanted.trust = Trust::ALL.to_vec();
         } else {
-            let known = Scenario::ALL.into_iter().find(|scenario| scenario.name() == *word);
-            let names = Scenario::ALL.map(Scenario::name).join(", ");
-            wanted.scenarios.push(known.map_or_else(|| fail(format!("no scenario `{word}`, only: {names}")), Ok)?);
+            let names: Vec<&str> =
+                Scenario::ALL.map(Scenario::name).into_iter().chain(Trust::ALL.map(Trust::name)).collect();
+            return fail(format!("no scenario `{word}`, only: {}; and `{TRUST}`: the last four", names.join(", ")));
         }
     }
-    if wanted.scenarios.is_empty() {
+    if wanted.scenarios.is_empty() && wanted.trust.is_empty() {
         wanted.scenarios = Scenario::ALL.to_vec();
+        wanted.trust = Trust::ALL.to_vec();
     }
     Ok(wanted)
 }
 
-/// The working copy, with the two files that the scenarios change as the example has them.
+/// The working copy, with the files that the scenarios change as the example has them.
 fn prepare(example: &Path, copy: &Path) -> Result {
     portfolio::prepare(example, copy)?;
     for file in scenarios::CHANGED {
@@ -111,10 +142,14 @@ mod tests {
 
     #[test]
     fn words_choose_scenarios_and_the_number_of_runs() {
-        let all = wanted(&[]).ok();
-        assert_eq!(all, Some(Wanted { runs: 5, scenarios: Scenario::ALL.to_vec() }));
+        let all = Wanted { runs: None, scenarios: Scenario::ALL.to_vec(), trust: Trust::ALL.to_vec() };
+        assert_eq!(wanted(&[]).ok(), Some(all));
         let some = wanted(&["static", "--runs=7", "up"]).ok();
-        assert_eq!(some, Some(Wanted { runs: 7, scenarios: vec![Scenario::Static, Scenario::Up] }));
+        let scenarios = vec![Scenario::Static, Scenario::Up];
+        assert_eq!(some, Some(Wanted { runs: Some(7), scenarios, trust: Vec::new() }));
+        let trust = |words: &[&str]| wanted(words).map(|wanted| (wanted.scenarios.len(), wanted.trust)).ok();
+        assert_eq!(trust(&["trust"]), Some((0, Trust::ALL.to_vec())));
+        assert_eq!(trust(&["late", "app"]), Some((1, vec![Trust::Late])));
         for wrong in ["--runs=0", "--runs=x", "statik", "--fast"] {
             assert!(wanted(&[wrong]).is_err(), "{wrong}");
         }

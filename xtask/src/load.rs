@@ -18,7 +18,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use tally::{Failure, Report};
+pub use tally::{Ending, Failure, Report};
 
 use http::Visitor;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tally::Tally;
 
 /// The most that may be asked for: enough to notice everything, too little to harm anyone.
@@ -91,6 +91,7 @@ pub fn start(config: Config) -> io::Result<Handle> {
     allowed(&config)?;
     let workers = if config.targets.is_empty() { 0 } else { (config.rate / 4).clamp(4, 64) };
     let shared = Arc::new(Shared {
+        began: SystemTime::now(),
         started: Instant::now(),
         limit: config.limit,
         stop: AtomicBool::new(false),
@@ -113,6 +114,11 @@ pub fn start(config: Config) -> io::Result<Handle> {
 }
 
 impl Handle {
+    /// When it began: what the times of a report are counted from.
+    pub fn began(&self) -> SystemTime {
+        self.shared.began
+    }
+
     /// What was seen until now; the load goes on.
     pub fn report(&self) -> Report {
         self.shared.tally().report(self.shared.elapsed())
@@ -152,6 +158,7 @@ impl Drop for Handle {
 /// What the threads have in common.
 #[derive(Debug)]
 struct Shared {
+    began: SystemTime,
     started: Instant,
     limit: Duration,
     stop: AtomicBool,
@@ -198,6 +205,7 @@ fn visit(shared: &Shared) {
         if !shared.sleep_until(due) {
             return;
         }
+        let late = shared.started.elapsed().saturating_sub(due);
         let place = (ticket % config.targets.len() as u64) as usize;
         let round = ticket / config.targets.len() as u64;
         let keep = match config.connections {
@@ -207,7 +215,10 @@ fn visit(shared: &Shared) {
         };
         let began = Instant::now();
         let answer = visitor.get(place, &config.targets[place], keep);
-        shared.tally().answered(place, shared.started.elapsed(), began.elapsed(), answer);
+        let (at, took) = (shared.started.elapsed(), began.elapsed());
+        let mut tally = shared.tally();
+        tally.left(late);
+        tally.answered(place, at, took, answer);
     }
 }
 

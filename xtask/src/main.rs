@@ -21,7 +21,8 @@ usage: cargo xtask TASK
   demo    build stead, boot a lab server, deploy examples/two-sites, and say what to look at
   test    run all tests, the end-to-end ones in labs included (or those that nextest's filters choose)
   gate    format, files, layers, licences, lints and documentation (or those checks that are named)
-  bench   measure deploys in a lab, beside the peers (or those scenarios that are named; --runs=N)
+  bench   measure deploys in a lab, beside the peers and under load (or those scenarios that are named; `trust`:
+          those under load; --runs=N)
   chaos   cut the power of virtual machines in many deploys (or those of named Debian releases; --cuts=N, --seed=N)
   setup   install what the tasks need from the distribution, and say what
 ";

@@ -183,13 +183,16 @@ mod tests {
             lost,
             reopened: 0,
             longest_pause_ms: pause,
+            longest_pause_at: 0.5,
             slowest_ms: 0.0,
             median_ms: 0.0,
+            latest_ms: 0.0,
             web_sockets_opened: 0,
             web_sockets_closed: 0,
             web_socket_messages: 0,
             longest_silence_ms: 0.0,
             failures: Vec::new(),
+            endings: Vec::new(),
         };
         Sample {
             seconds,

@@ -8,8 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The pause between two looks: the times that are told are too large by as much, at most.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The usual pause between two looks: the times that are told are too large by as much, at most.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 64 * 1024;
 
@@ -28,9 +28,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to look at all of these pages.
-    pub(crate) fn begin(address: SocketAddr, pages: Vec<Page>, limit: Duration) -> Self {
-        Self { thread: thread::spawn(move || watch(address, pages, limit)) }
+    /// Begins to look at all of these pages, with so long between two looks.
+    pub(crate) fn begin(address: SocketAddr, pages: Vec<Page>, pause: Duration, limit: Duration) -> Self {
+        Self { thread: thread::spawn(move || watch(address, pages, pause, limit)) }
     }
 
     /// When all of them were seen to hold what they should; `None`: not within the limit. Waits until it is known.
@@ -39,14 +39,14 @@ impl Watch {
     }
 }
 
-fn watch(address: SocketAddr, mut pages: Vec<Page>, limit: Duration) -> Option<Instant> {
+fn watch(address: SocketAddr, mut pages: Vec<Page>, pause: Duration, limit: Duration) -> Option<Instant> {
     let end = Instant::now() + limit;
     while Instant::now() < end {
         pages.retain(|page| !get(address, page).is_ok_and(|answer| answer.contains(&page.text)));
         if pages.is_empty() {
             return Some(Instant::now());
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
     }
     None
 }
@@ -95,12 +95,12 @@ mod tests {
         let old = "HTTP/1.1 200 OK\r\n\r\nold";
         let error = "HTTP/1.1 502 Bad Gateway\r\n\r\nnew";
         let address = server(vec![old, error, "", "HTTP/1.1 200 OK\r\n\r\nnew"]);
-        assert!(Watch::begin(address, vec![page()], Duration::from_secs(20)).seen().is_some());
+        assert!(Watch::begin(address, vec![page()], PAUSE, Duration::from_secs(20)).seen().is_some());
     }
 
     #[test]
     fn a_page_that_stays_as_it_is_is_never_seen() {
         let address = server(vec!["HTTP/1.1 200 OK\r\n\r\nold"]);
-        assert!(Watch::begin(address, vec![page()], Duration::from_millis(50)).seen().is_none());
+        assert!(Watch::begin(address, vec![page()], PAUSE, Duration::from_millis(50)).seen().is_none());
     }
 }

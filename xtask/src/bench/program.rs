@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// The program, with the project and the lab that it is told to use.
 #[derive(Debug, Clone)]
@@ -38,6 +38,13 @@ pub(crate) struct DeployDocument {
     pub(crate) agent_peak_kib: u64,
     pub(crate) server_cpu_seconds: f64,
     pub(crate) phases: Vec<(String, f64)>,
+}
+
+/// The document of `status`, as far as it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct StatusDocument {
+    pub(crate) active: Option<String>,
+    pub(crate) confirmed: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +87,16 @@ impl Program {
     /// Runs `deploy`, `up` or `rollback` on the lab, to its end.
     pub(crate) fn deploy(&self, verb: &str) -> Result<DeployDocument> {
         self.ask(&[verb, "--lab", &self.lab])
+    }
+
+    /// Runs a command about the lab to its end, however it ends.
+    pub(crate) fn end(&self, words: &[&str]) -> Result<Output> {
+        Ok(self.command(words).args(["--lab", &self.lab]).output()?)
+    }
+
+    /// What the server runs, and what it would boot into.
+    pub(crate) fn status(&self) -> Result<StatusDocument> {
+        self.ask(&["status", "--lab", &self.lab])
     }
 
     /// Runs a command and reads its document.

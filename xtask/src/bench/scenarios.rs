@@ -5,10 +5,11 @@
 
 use super::figures::{self, Sample, Scenario, Summary};
 use super::floor::{Floors, Samples};
-use super::http::{Page, Watch};
+use super::http::{self, Page, Watch};
 use super::program::{DeployDocument, Program};
 use super::rsync;
 use super::server::{APP, APP_SITE, STATIC_SITE, Server};
+use super::trust;
 use crate::run::{Failure, Result, fail, step};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xtask::load::{self, Report};
 
 const PAGE: &str = "portfolio/about.html";
-const SOURCE: &str = "BillTracker/lib/bill_tracker.ex";
+pub(super) const SOURCE: &str = "BillTracker/lib/bill_tracker.ex";
 /// The files of the working copy that are changed.
-pub(crate) const CHANGED: [&str; 2] = [PAGE, SOURCE];
+pub(crate) const CHANGED: [&str; 4] = [PAGE, SOURCE, trust::ROUTES, trust::SITES];
 
 /// How long a new answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,36 +74,40 @@ impl<'a> Bench<'a> {
         Self { program, folder, runs, floors, samples, cost: Cost::default(), changes: 0, live_page: String::new() }
     }
 
-    /// Runs these scenarios. The lab stays, for the caller to remove.
-    pub(crate) fn measure(&mut self, scenarios: &[Scenario]) -> Result<Measured> {
-        let wants = |scenario: Scenario| scenarios.contains(&scenario);
+    /// A lab with the project as it is, its packages in the operator's cache. Not counted.
+    pub(crate) fn begin(&mut self) -> Result<Server> {
         step("pin and build", || {
             self.live_page = self.change_page()?;
             self.program.ask::<serde_json::Value>(&["update"])?;
             self.program.ask::<serde_json::Value>(&["check"])
         })?;
+        step("first deploy, cold", || self.cold())
+    }
+
+    /// Runs these scenarios, on this lab or one that takes its place. The lab stays, for the caller to remove.
+    pub(crate) fn measure(&mut self, server: &mut Server, scenarios: &[Scenario]) -> Result<Measured> {
+        let wants = |scenario: Scenario| scenarios.contains(&scenario);
         step("stead check", || self.floors.check(self.program, self.runs))?;
-        // Not counted: it fills the operator's cache with the packages.
-        let mut server = step("first deploy, cold", || self.cold())?;
         if wants(Scenario::First) {
             for _ in 0..self.runs {
-                server = step("first", || self.first())?;
+                *server = step("first", || self.first())?;
             }
         }
-        step("the visitors' own cost", || self.visitors_cost(&server))?;
-        step("rsync on the lab", || rsync::install(&server))?;
+        let server = &*server;
+        step("the visitors' own cost", || self.visitors_cost(server))?;
+        step("rsync on the lab", || rsync::install(server))?;
         if wants(Scenario::Unchanged) {
-            self.repeat(Scenario::Unchanged, |bench| bench.unchanged(&server))?;
+            self.repeat(Scenario::Unchanged, |bench| bench.unchanged(server))?;
         }
         if wants(Scenario::Static) || wants(Scenario::Rollback) {
-            rsync::send(&server, &self.site(), "site")?;
-            self.repeat(Scenario::Static, |bench| bench.page_and_back(&server))?;
+            rsync::send(server, &self.site(), "site")?;
+            self.repeat(Scenario::Static, |bench| bench.page_and_back(server))?;
         }
         if wants(Scenario::App) {
-            self.repeat(Scenario::App, |bench| bench.app(&server))?;
+            self.repeat(Scenario::App, |bench| bench.app(server))?;
         }
         if wants(Scenario::Up) {
-            self.repeat(Scenario::Up, |bench| bench.up(&server))?;
+            self.repeat(Scenario::Up, |bench| bench.up(server))?;
         }
         Ok(self.measured(scenarios))
     }
@@ -121,6 +126,10 @@ impl<'a> Bench<'a> {
             step(scenario.name(), || run(self))?;
         }
         Ok(())
+    }
+
+    pub(super) fn program(&self) -> &'a Program {
+        self.program
     }
 
     fn site(&self) -> PathBuf {
@@ -226,7 +235,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Changes the line with the app's version, and returns the new one.
-    fn change_app(&mut self) -> Result<String> {
+    pub(super) fn change_app(&mut self) -> Result<String> {
         let new = self.marker();
         let file = self.program.project().join(SOURCE);
         let source = fs::read_to_string(&file)?;
@@ -236,7 +245,7 @@ impl<'a> Bench<'a> {
         Ok(new)
     }
 
-    fn update(&self, input: &str) -> Result<f64> {
+    pub(super) fn update(&self, input: &str) -> Result<f64> {
         let began = Instant::now();
         self.program.ask::<serde_json::Value>(&["update", input])?;
         Ok(began.elapsed().as_secs_f64())
@@ -247,7 +256,7 @@ impl<'a> Bench<'a> {
         let before = if visited_before { Some(steady(server)?) } else { None };
         let cpu = server.cpu();
         let began = Instant::now();
-        let watch = (!pages.is_empty()).then(|| Watch::begin(server.http(), pages, PATIENCE));
+        let watch = (!pages.is_empty()).then(|| Watch::begin(server.http(), pages, http::PAUSE, PATIENCE));
         let (document, ended, live, visitors) = thread::scope(|scope| -> Result<_> {
             let deploy = scope.spawn(|| (self.program.deploy(verb), Instant::now()));
             let live = watch.map(Watch::seen);
@@ -327,7 +336,7 @@ impl<'a> Bench<'a> {
         let idle = rate(&|| thread::sleep(IDLE)).unwrap_or(0.0);
         let never = vec![Page { host: STATIC_SITE, path: "/about.html", text: "never there".to_owned() }];
         let busy = rate(&|| {
-            let _ = Watch::begin(server.http(), never.clone(), IDLE).seen();
+            let _ = Watch::begin(server.http(), never.clone(), http::PAUSE, IDLE).seen();
         })
         .unwrap_or(0.0);
         drop(visitors.stop());
@@ -336,7 +345,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn version_page(version: String) -> Vec<Page> {
+pub(super) fn version_page(version: String) -> Vec<Page> {
     vec![Page { host: APP_SITE, path: "/version", text: version }]
 }
 

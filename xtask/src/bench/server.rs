@@ -8,7 +8,7 @@ use crate::run::{Result, command, fail};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stead_lab::{Lab, Labs};
 use xtask::load::{self, Connections, Target};
 
@@ -18,6 +18,15 @@ pub(crate) const APP_SITE: &str = "billtracker.localhost";
 pub(crate) const STATIC_SITE: &str = "portfolio.localhost";
 /// Requests per second, both sites together: those of a busy small server.
 const RATE: u32 = 100;
+
+/// A moment at which an nginx process was told to let go of its connections, within its drain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LetsGo {
+    /// Since 1970.
+    pub(crate) at: Duration,
+    /// Its whole instance stops; else it read its configuration again, and another process took its place.
+    pub(crate) stops: bool,
+}
 
 /// A lab that runs.
 #[derive(Debug)]
@@ -87,6 +96,16 @@ impl Server {
         Ok(load::start(config)?)
     }
 
+    /// When nginx was told to let go of its connections, since then (as of [`now`]), as the lab's systemd wrote it down.
+    pub(crate) fn lets_go(&self, since: Duration) -> Result<Vec<LetsGo>> {
+        let fields = "MESSAGE,UNIT,_SOURCE_REALTIME_TIMESTAMP";
+        let lines = self.shell(&format!(
+            "journalctl --output=json --output-fields={fields} --since=@{} _PID=1 _COMM=systemd",
+            since.as_secs()
+        ))?;
+        Ok(lines.lines().filter_map(lets_go).filter(|told| told.at >= since).collect())
+    }
+
     /// The release that runs: a folder on the lab.
     pub(crate) fn release(&self) -> Result<String> {
         let found = self.shell(&format!(
@@ -131,5 +150,43 @@ echo $(( $(date +%s%N) - began ))"#
         let output = command.output()?;
         let seconds = began.elapsed().as_secs_f64();
         if output.status.success() { Ok(seconds) } else { Err(said("a timed command", &output)) }
+    }
+}
+
+/// The time, since 1970: that of the labs too, which have this machine's clock.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// One line of `journalctl --output=json`, if nginx was told so by it: by a signal (systemd 252, `unit_kill`) or a stop.
+fn lets_go(line: &str) -> Option<LetsGo> {
+    let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+    let field = |name: &str| entry.get(name).and_then(serde_json::Value::as_str);
+    let (unit, message) = (field("UNIT")?, field("MESSAGE")?);
+    let stops = message.starts_with("Stopping ");
+    if !unit.starts_with("stead-nginx@") || !(stops || message.contains("Sent signal SIGHUP to main process")) {
+        return None;
+    }
+    let micros = field("_SOURCE_REALTIME_TIMESTAMP").or_else(|| field("__REALTIME_TIMESTAMP"))?;
+    Some(LetsGo { at: Duration::from_micros(micros.parse().ok()?), stops })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_and_a_stop_of_nginx_are_read_from_the_journal_and_nothing_else() {
+        let line = |unit: &str, message: &str| {
+            format!(r#"{{"UNIT":"{unit}","MESSAGE":"{message}","_SOURCE_REALTIME_TIMESTAMP":"1500000"}}"#)
+        };
+        let at = Duration::from_millis(1500);
+        let signal = "stead-nginx@1.service: Sent signal SIGHUP to main process 7 (nginx) on client request.";
+        assert_eq!(lets_go(&line("stead-nginx@1.service", signal)), Some(LetsGo { at, stops: false }));
+        let stop = "Stopping stead-nginx@1.service - Stead nginx...";
+        assert_eq!(lets_go(&line("stead-nginx@1.service", stop)), Some(LetsGo { at, stops: true }));
+        assert_eq!(lets_go(&line("stead-nginx@1.service", "Started stead-nginx@1.service - Stead nginx.")), None);
+        assert_eq!(lets_go(&line("stead-app@1.service", "Stopping stead-app@1.service")), None);
+        assert_eq!(lets_go("no json"), None);
     }
 }

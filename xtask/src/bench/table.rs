@@ -4,6 +4,7 @@
 
 use super::figures::{Range, Summary};
 use super::scenarios::Measured;
+use super::trust;
 use std::fmt::Write;
 
 /// Goals and the peers' medians, cited from the project's description of its goals: seconds of
@@ -52,6 +53,51 @@ pub(crate) fn render(measured: &Measured) -> String {
     put(floor("stead check", &floors.check, "goal 0.1"));
     if let Some(start_up) = &floors.start_up {
         put(floor("app's start-up", start_up, "unit start to healthy, on the server"));
+    }
+    text
+}
+
+/// The deploys under load, as lines of text.
+pub(crate) fn render_trust(results: &[trust::Summary]) -> String {
+    let mut text =
+        "\nUnder load: 200 requests/s over kept and 200 over fresh connections, 100 WebSockets; all runs\n".to_owned();
+    let line = |scenario: &str, cells: [&str; 8]| {
+        let [runs, lost, pause, slowest, sockets, exit, seconds, own] = cells;
+        let line = format!(
+            "{scenario:<12}{runs:>6}{lost:>14}{pause:>18}{slowest:>12}{sockets:>30}{exit:>6}{seconds:>9}{own:>24}"
+        );
+        line.trim_end().to_owned() + "\n"
+    };
+    text += &line(
+        "scenario",
+        [
+            "runs",
+            "lost",
+            "pause ms",
+            "slowest ms",
+            "WebSockets early, due, of",
+            "exit",
+            "seconds",
+            "visitors late ms, CPU",
+        ],
+    );
+    for result in results {
+        text += &line(
+            result.scenario,
+            [
+                &result.runs.to_string(),
+                &format!("{} of {}", result.requests_lost, result.requests),
+                &format!("{:.0} ({:.0})", result.longest_pause_ms, result.quiet_pause_ms),
+                &format!("{:.0}", result.slowest_ms),
+                &format!(
+                    "{}, {}, of {}",
+                    result.web_sockets_closed_early, result.web_sockets_closed_due, result.web_sockets
+                ),
+                &result.exit.to_string(),
+                &format!("{:.2}", result.seconds),
+                &format!("{:.0}, {:.0} %", result.latest_ms, result.visitors_cpu * 100.0),
+            ],
+        );
     }
     text
 }

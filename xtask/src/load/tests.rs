@@ -127,7 +127,8 @@ fn a_site_that_stops_answering_pauses_until_the_end_of_the_load() {
     assert!(handle.wait_until_steady(PATIENCE));
     broken.store(true, Ordering::Relaxed);
     until(&handle, "lost requests", |report| report.lost >= 40);
-    assert!(handle.stop().longest_pause_ms >= 80.0);
+    let report = handle.stop();
+    assert!(report.longest_pause_ms >= 80.0 && report.longest_pause_at == report.seconds, "{report:?}");
 }
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
@@ -186,6 +187,8 @@ fn a_web_socket_that_the_server_ends_is_counted_and_opened_again() {
     let report = handle.stop();
     assert_eq!(report.web_sockets_closed, 2, "{report:?}");
     assert_eq!(report.failures[0].why, "closed with code 1001");
+    let [first, second] = report.endings[..] else { panic!("{report:?}") };
+    assert!(first.opened.unwrap() <= first.ended && first.ended < second.opened.unwrap(), "{report:?}");
 }
 
 #[test]
@@ -199,6 +202,37 @@ fn a_refused_handshake_is_a_failure() {
     let report = handle.stop();
     assert_eq!(report.web_sockets_opened, 0);
     assert_eq!(report.failures[0].why, "the handshake was answered with status 502");
+    assert!(report.endings.iter().all(|ending| ending.opened.is_none()), "{report:?}");
+}
+
+#[test]
+fn a_web_socket_that_was_refused_first_is_steady_once_it_is_open() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |mut visitor| {
+        if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            visitor.answer("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            visitor.answer(SWITCHING);
+            drop(visitor.stream.read(&mut [0; 8]));
+        }
+        Then::Close
+    });
+    let handle = start(listeners(server.address, 1)).unwrap();
+    assert!(handle.wait_until_steady(PATIENCE), "{:?}", handle.report());
+    assert_eq!(handle.stop().web_sockets_closed, 1);
+}
+
+#[test]
+fn a_load_whose_threads_all_wait_tells_how_late_its_requests_left() {
+    let server = Server::start(|mut asked| {
+        thread::sleep(Duration::from_millis(400));
+        asked.answer(OK);
+        Then::Keep
+    });
+    // 64 threads can ask 160 times a second here, not 400.
+    let handle = start(load(vec![target(server.address, "/")], Connections::Kept)).unwrap();
+    until(&handle, "late requests", |report| report.latest_ms >= 200.0);
+    assert_eq!(handle.stop().lost, 0);
 }
 
 #[test]

@@ -25,11 +25,14 @@ struct Frame {
 pub(super) fn listen(shared: &Shared, target: &Target) {
     let name = format!("{}{} (WebSocket)", target.host, target.path);
     while !shared.over() {
-        if let Err(error) = open(target).and_then(|mut connection| {
+        let mut opened = None;
+        let ended = open(target).and_then(|mut connection| {
+            opened = Some(shared.elapsed());
             shared.tally().opened();
             follow(shared, &mut connection)
-        }) {
-            shared.tally().closed(shared.elapsed(), &name, error.to_string());
+        });
+        if let Err(error) = ended {
+            shared.tally().closed(opened, shared.elapsed(), &name, error.to_string());
             shared.sleep_until(shared.elapsed() + BEFORE_AGAIN);
         }
     }
