@@ -18,6 +18,7 @@ use stead_engine::table::Event as TableEvent;
 use stead_model::activation::{Phase, Record};
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
+use stead_model::probe::Broken;
 use stead_model::{layout, name::UnitName};
 use stead_remote::message::{self, Event, Settings};
 use stead_store::{Guard, Store};
@@ -43,6 +44,9 @@ pub struct Journal {
     /// Users that this activation made, for the way back.
     #[serde(default)]
     pub users_made: Vec<String>,
+    /// Which probes of the parent failed before anything was switched, and in which way.
+    #[serde(default, skip_serializing_if = "Broken::is_empty")]
+    pub broken_before: Broken,
     /// What it took so far.
     #[serde(default)]
     pub usage: message::Usage,
@@ -61,6 +65,7 @@ impl Journal {
             record,
             settings,
             users_made: Vec::new(),
+            broken_before: Broken::new(),
             usage: message::Usage::default(),
             hook_ran: false,
             notes: Vec::new(),
@@ -228,14 +233,21 @@ impl Folder {
         Path::new(layout::RUN).join("activations").join(format!("{}.{word}", self.id))
     }
 
-    /// Tells the running activation something: `confirm` or `cancel`.
-    pub fn say(&self, word: &str) -> Result<(), Error> {
+    /// Tells the running activation something, `confirm` or `cancel`, and why.
+    pub fn say(&self, word: &str, why: &str) -> Result<(), Error> {
         let path = self.word(word);
         let say = || -> io::Result<()> {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            File::create(&path).map(drop)
+            let temporary = path.with_extension(format!("{word}.new"));
+            fs::write(&temporary, why)?;
+            fs::rename(&temporary, &path)
         };
         say().map_err(self.failed("be told"))
+    }
+
+    /// Why the activation was told this; `None`: it was not.
+    pub fn told(&self, word: &str) -> Option<String> {
+        fs::read_to_string(self.word(word)).ok()
     }
 
     /// Whether the activation was told this.

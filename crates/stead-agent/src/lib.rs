@@ -15,6 +15,7 @@ mod agents;
 pub mod drain;
 mod hook;
 pub mod inspect;
+mod probes;
 pub mod serve;
 pub mod server;
 pub mod stage;

@@ -182,7 +182,7 @@ impl<R: Read, W: Write> Session<R, W> {
                 self.activate(generation, from, verb, by, settings)?
             }
             Request::Confirm { activation } => self.confirm(&activation),
-            Request::Cancel { activation } => tell(&activation, "cancel"),
+            Request::Cancel { activation, reason } => tell(&activation, "cancel", &reason),
             Request::Attach { activation } => self.attach(activation)?,
             Request::Logs { of, lines, follow } => self.logs(of.as_deref(), lines, follow)?,
             Request::Exec { app, command } => self.exec(app, &command)?,
@@ -367,7 +367,7 @@ impl<R: Read, W: Write> Session<R, W> {
             phase if phase.is_end() || phase == Phase::GoingBack => {
                 Err(refused(Failure::Refused, "it is too late: the server went back already"))
             }
-            _ => tell(id, "confirm"),
+            _ => tell(id, "confirm", ""),
         }
     }
 
@@ -476,10 +476,10 @@ impl<R: Read, W: Write> Session<R, W> {
     }
 }
 
-fn tell(id: &str, word: &str) -> Answer {
+fn tell(id: &str, word: &str, why: &str) -> Answer {
     let folder = Folder::of(id).map_err(of_activation)?;
     folder.read().map_err(of_activation)?;
-    folder.say(word).map_err(of_activation)?;
+    folder.say(word, why).map_err(of_activation)?;
     Ok(Reply::Accepted {})
 }
 

@@ -5,21 +5,23 @@
 
 use crate::activation::{Folder, Journal, Line};
 use crate::visitors::{self, BEAT, place};
-use crate::{hook, stand_in};
+use crate::{hook, probes, stand_in};
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use stead_engine::effects::{Failure, Login, Result, Server, UnitState};
+use stead_engine::effects::{Failure, Login, Patience, Result, Server, UnitState};
 use stead_host::run::RunError;
 use stead_host::{generator, ports, probe, systemd, users};
 use stead_model::activation::Phase;
+use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::hooks::ServerHooks;
 use stead_model::layout;
 use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::probe::{Answered, Broken};
 use stead_model::server::{Health, HealthCheck};
 use stead_remote::message::Event;
 use stead_store::{Guard, Store, switch};
@@ -431,6 +433,32 @@ impl Server for RealServer<'_> {
 
     fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
         visitors::await_configuration(configuration).map_err(words)
+    }
+
+    fn probe(&mut self, generation: &Generation, patience: Patience) -> Result<Vec<Answered>> {
+        Ok(probes::ask(&self.folder, &self.journal, generation, patience))
+    }
+
+    fn note_broken(&mut self, broken: Broken) -> Result<()> {
+        if self.journal.broken_before != broken {
+            self.journal.broken_before = broken;
+            self.folder.write(&self.journal).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    fn ask_operator(&mut self, candidate: &Generation, patience: Patience) {
+        let probes = probes::of_operator(candidate, patience);
+        if probes.is_empty() {
+            return;
+        }
+        let broken = self.journal.broken_before.clone();
+        self.event(Event::ProbeFromOutside { activation: self.folder.id().to_owned(), probes, broken });
+    }
+
+    fn cancelled(&mut self) -> Option<String> {
+        let reason = self.folder.told("cancel")?;
+        Some(if reason.trim().is_empty() { "cancelled by the operator".to_owned() } else { reason })
     }
 
     fn soak(&mut self, declared: u32) -> bool {

@@ -6,12 +6,13 @@
 //! and its inputs (through Nickel's `import`) and nothing else: no environment, no network, no writing.
 //!
 //! Reading order: `library/*.ncl` (the options and the module system, in Nickel), [`project`], `language` (the
-//! evaluator), `tree` (its result, with places), `explain` (Nickel's errors in our words), `unknown` (what nobody declared), `server` (the mapping),
+//! evaluator), `tree` (its result, with places), `explain` (Nickel's errors in our words), `unknown` (what nobody declared), `server` (the mapping), `probes`,
 //! [`failure`], [`reference`](mod@reference).
 
 mod explain;
 pub mod failure;
 mod language;
+mod probes;
 pub mod project;
 pub mod reference;
 mod server;

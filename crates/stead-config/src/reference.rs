@@ -50,6 +50,7 @@ pub fn option_reference() -> Result<String, Failure> {
         ("Apps", vec!["apps"]),
         ("nginx", vec!["services", "nginx"]),
         ("systemd", vec!["systemd"]),
+        ("Probes", vec!["probes"]),
         ("Runtimes", vec!["runtimes"]),
     ] {
         let _ = write!(page, "\n## {title}: `{}`\n", spell(&prefix));

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use stead_model::hooks::Hooks;
 use stead_model::name::Name;
+use stead_model::probe::Timing;
 use stead_model::server::{App, Nginx, Runtime, Server, SystemdService, SystemdTimer, VirtualHost};
 
 /// Where a secret stands in a declaration until there are secrets.
@@ -40,10 +41,10 @@ pub(crate) fn map(
     mapping.server(name, declared)
 }
 
-struct Mapping<'a> {
-    session: &'a Session,
+pub(crate) struct Mapping<'a> {
+    pub(crate) session: &'a Session,
     project: &'a Project,
-    configuration: &'a Node,
+    pub(crate) configuration: &'a Node,
 }
 
 impl Mapping<'_> {
@@ -85,7 +86,7 @@ impl Mapping<'_> {
             "nginx": Value::Object(self.nginx()?), "hooks": self.hooks()?,
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
-        Ok(Server { apps, runtimes, services, timers, ..server })
+        Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, ..server })
     }
 
     /// The Debian input of the server: the declared one, else the only one, else the one named `debian`.
@@ -204,27 +205,8 @@ impl Mapping<'_> {
                 None,
             ));
         }
-        let milliseconds = |name: &str| {
-            let value = (at(name).as_f64().unwrap_or_default() * 1000.0).round();
-            if value >= 1.0 && value <= f64::from(u32::MAX) {
-                Ok(value as u32)
-            } else {
-                Err(self.refuse(&["apps", app, "health", name], " has to be between 1 ms and 49 days".to_owned(), None))
-            }
-        };
-        let (interval, timeout, deadline) =
-            (milliseconds("interval")?, milliseconds("timeout")?, milliseconds("deadline")?);
-        let soak = if at("soak").as_f64() == Some(0.0) { 0 } else { milliseconds("soak")? };
-        let passes = at("passes").as_u64().unwrap_or_default();
-        if passes == 0 {
-            return Err(self.refuse(&["apps", app, "health", "passes"], " has to be 1 or more".to_owned(), None));
-        }
-        if u64::from(deadline) < u64::from(interval).saturating_mul(passes) {
-            let words = format!(
-                " can never pass: {passes} probes, {interval} ms apart, take longer than the deadline of {deadline} ms"
-            );
-            return Err(self.refuse(&path, words, None));
-        }
+        let Timing { interval, timeout, deadline, passes } = self.timing(&path, node)?;
+        let soak = if at("soak").as_f64() == Some(0.0) { 0 } else { self.milliseconds(&path, node, "soak")? };
         let mut health = json!({ "check": check, "interval": interval, "timeout": timeout, "deadline": deadline });
         object(&mut health).extend([("passes".to_owned(), json!(passes)), ("soak".to_owned(), json!(soak))]);
         Ok(health)
@@ -290,7 +272,7 @@ impl Mapping<'_> {
         Ok(found)
     }
 
-    fn name(&self, path: &[&str], node: &Node) -> Result<Name, Failure> {
+    pub(crate) fn name(&self, path: &[&str], node: &Node) -> Result<Name, Failure> {
         let text = path.last().copied().unwrap_or_default();
         text.parse().map_err(|error| {
             let report = Report::new(Kind::WrongValue, format!("`{}` cannot have this name: {error}", spell(path)));
@@ -354,7 +336,7 @@ impl Mapping<'_> {
         Ok(())
     }
 
-    fn refuse(&self, path: &[&str], words: String, suggestion: Option<&str>) -> Failure {
+    pub(crate) fn refuse(&self, path: &[&str], words: String, suggestion: Option<&str>) -> Failure {
         let node = self.configuration.at(path);
         let place = node.and_then(|node| match node.shape {
             Shape::Record(_) => self.session.place_of_name(node),

@@ -27,7 +27,6 @@ const LATER: &[&str] = &[
     "boot",
     "environment",
     "networking",
-    "probes",
     "secrets",
     "security",
     "services.fail2ban",

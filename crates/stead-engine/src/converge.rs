@@ -6,6 +6,7 @@
 //! the server to the parent from any state in between, and verifies it. All are safe to repeat.
 
 use crate::effects::{Failure, Pair, Result, Server, UnitState};
+use crate::proof;
 use std::collections::BTreeSet;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::name::{Name, Port, UnitName};
@@ -115,11 +116,12 @@ fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Resul
 }
 
 /// The most seconds that an activation may take until it is proved: all that its apps may take to become
-/// healthy, its soak, and what units and nginx may take besides.
+/// healthy, its soak, its probes, and what units and nginx may take besides.
 fn longest(candidate: &Generation) -> u32 {
     const BESIDES: u32 = 300;
     let deadlines = instances(candidate).filter_map(|instance| instance.health).map(|health| health.deadline / 1000);
-    deadlines.fold(BESIDES, u32::saturating_add).saturating_add(soak(candidate, |_| true) / 1000)
+    let apps = deadlines.fold(BESIDES, u32::saturating_add).saturating_add(soak(candidate, |_| true) / 1000);
+    apps.saturating_add(proof::longest(candidate))
 }
 
 /// For how many milliseconds those units have to stay up: as long as the most careful of their apps says.
@@ -137,6 +139,7 @@ fn soak(candidate: &Generation, is_meant: impl Fn(&UnitName) -> bool) -> u32 {
 /// apps, each probed. Visitors notice nothing.
 pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     server.arm(longest(pair.candidate))?;
+    proof::look_before(server, pair.parent)?;
     for user in pair.candidate.users.difference(&pair.parent.users) {
         server.make_user(user)?;
     }
@@ -256,12 +259,23 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let fresh: BTreeSet<&UnitName> = different(pair.candidate, pair.parent).map(|(name, _)| name).collect();
     let soak = soak(pair.candidate, |name| fresh.contains(name));
     let before = server.states(&units)?;
-    loop {
-        let now = server.states(&units)?;
+    let look = |server: &mut _| -> Result<()> {
+        let now = Server::states(server, &units)?;
         for ((unit, before), now) in units.iter().zip(&before).zip(now) {
             if let Some(what) = trouble(*before, now, fresh.contains(unit)) {
                 return Err(did_not_stay(server, unit, what, None));
             }
+        }
+        Ok(())
+    };
+    let patience = proof::patience(pair);
+    server.ask_operator(pair.candidate, patience);
+    // A unit that went down is the better word for why a site does not answer.
+    proof::sites(server, pair.candidate, patience).or_else(|failure| look(server).and(Err(failure)))?;
+    loop {
+        look(server)?;
+        if let Some(reason) = server.cancelled() {
+            return Err(Failure(reason));
         }
         if !server.soak(soak) {
             break;
@@ -275,7 +289,10 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
                 .map_err(|failure| did_not_stay(server, instance.unit, "is not healthy any more", Some(failure)))?;
         }
     }
-    Ok(())
+    match fresh.is_empty() {
+        true => Ok(()),
+        false => proof::sites(server, pair.candidate, patience),
+    }
 }
 
 /// What is wrong with a unit during the soak. A unit that was not up before the switch either is
@@ -362,24 +379,35 @@ fn stop_candidate(server: &mut impl Server, pair: Pair<'_>, kept: &BTreeSet<&Nam
     server.stop(&stop)
 }
 
-/// Whether the server runs this generation: units up, apps healthy, nginx answering with it.
+/// Whether the server runs this generation: units up, apps healthy, nginx answering with it, sites as they were before
+/// the switch. A failure tells of each what works and what does not.
 pub fn verify(server: &mut impl Server, generation: &Generation, id: Option<&stead_model::hash::Hash>) -> Result<()> {
     if server.active().as_ref() != id {
         return Err(Failure("another generation is active".to_owned()));
     }
     let units: Vec<&UnitName> = generation.units.iter().filter(|(_, unit)| unit.start).map(|(name, _)| name).collect();
     let states = server.states(&units)?;
-    if let Some((unit, _)) = units.iter().zip(states).find(|(_, state)| !matches!(state, UnitState::Active { .. })) {
-        return Err(did_not_stay(server, unit, "does not run", None));
+    let mut report = proof::Report::default();
+    for (unit, state) in units.iter().zip(states) {
+        match state {
+            UnitState::Active { .. } => report.works(format!("{unit} runs")),
+            _ => report.fails(did_not_stay(server, unit, "does not run", None)),
+        }
     }
     for instance in instances(generation) {
         let port = instance.port.and_then(|_| server.instance_port(instance.unit));
-        if let Some(health) = instance.health {
-            server.await_health(instance.unit, port, health)?;
+        let Some(health) = instance.health else { continue };
+        match server.await_health(instance.unit, port, health) {
+            Ok(()) => report.works(format!("{} is healthy", instance.app)),
+            Err(failure) => report.fails(Failure(format!("{} is not healthy: {failure}", instance.unit))),
         }
     }
-    match &generation.nginx {
-        Some(nginx) => server.await_nginx(&nginx.configuration),
-        None => Ok(()),
+    if let Some(nginx) = &generation.nginx {
+        match server.await_nginx(&nginx.configuration) {
+            Ok(()) => report.works("nginx answers with this configuration".to_owned()),
+            Err(failure) => report.fails(Failure(format!("nginx: {failure}"))),
+        }
     }
+    report.probes(server, generation)?;
+    report.verdict()
 }

@@ -8,6 +8,7 @@ use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::hooks::ServerHooks;
 use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::probe::{Answered, Broken};
 use stead_model::server::Health;
 
 /// Why an effect did not happen, for people.
@@ -114,12 +115,33 @@ pub trait Server {
     /// Marks the next start of nginx with a new epoch.
     fn mark_epoch(&mut self) -> Result<()>;
 
+    /// Asks the probes of a generation from the server itself, side by side, and tells each when it has ended, compared
+    /// with what was broken before (failures in the same way are marked, not left out).
+    fn probe(&mut self, generation: &Generation, patience: Patience) -> Result<Vec<Answered>>;
+    /// Remembers durably which probes of the parent failed before anything was switched, to compare with.
+    fn note_broken(&mut self, broken: Broken) -> Result<()>;
+    /// Asks the operator's side to probe the candidate too. Does not wait for it.
+    fn ask_operator(&mut self, candidate: &Generation, patience: Patience);
+    /// Why the operator's side wants the activation to stop, if it said so.
+    fn cancelled(&mut self) -> Option<String>;
+
     /// Lets some time pass: one beat of the soak. `false` when the soak is over, which takes as many
     /// milliseconds as declared, unless the operator said otherwise.
     fn soak(&mut self, declared: u32) -> bool;
     /// Waits for the operator's fresh login, as long as the operator said; what was armed is armed anew
     /// for that time.
     fn await_login(&mut self) -> Result<Login>;
+}
+
+/// How long probes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// One question each, whose answer is final: what is the case now.
+    Once,
+    /// As each probe says.
+    AsSaid,
+    /// Sites as long as something takes to start whose readiness nobody knows.
+    Starting,
 }
 
 /// How waiting for the operator's login ended.

@@ -4,13 +4,14 @@
 //! ports, upstreams, what nginx has read) and nothing else, so that a test can ask whether the
 //! whole of it belongs to one generation.
 
-use crate::effects::{Failure, Login, Pair, Result, Server, UnitState};
+use crate::effects::{Failure, Login, Pair, Patience, Result, Server, UnitState};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::activation::Phase;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::hooks::ServerHooks;
 use stead_model::name::{Name, Port, UnitName, UserName};
+use stead_model::probe::{Answered, Broken, Expected, Probe, Side, Target, Timing, Verdict};
 use stead_model::server::{Health, Strategy};
 
 /// What happens at the chosen effect.
@@ -47,6 +48,10 @@ pub(crate) struct Fake {
     pub(crate) hooks_run: u32,
     pub(crate) unhealthy: BTreeSet<UnitName>,
     pub(crate) broken: BTreeSet<UnitName>,
+    /// Generations whose sites answer 503, and what a fake operator says against a candidate.
+    pub(crate) broken_sites: BTreeSet<Hash>,
+    pub(crate) broken_before: Broken,
+    pub(crate) complaint: Option<String>,
     pub(crate) login: Login,
     /// Whether somebody is connected to each instance.
     pub(crate) visited: bool,
@@ -72,6 +77,9 @@ impl Fake {
             hooks_run: 0,
             unhealthy: BTreeSet::new(),
             broken: BTreeSet::new(),
+            broken_sites: BTreeSet::new(),
+            broken_before: Broken::new(),
+            complaint: None,
             login: Login::Arrived,
             visited: false,
             armed: false,
@@ -416,6 +424,40 @@ impl Server for Fake {
         self.effect("mark_epoch", |_| Ok(()))
     }
 
+    fn probe(&mut self, generation: &Generation, _: Patience) -> Result<Vec<Answered>> {
+        self.effect("probe", |fake| {
+            // Whatever generation is asked about, what answers is what nginx has read.
+            let served = |id: &Hash| {
+                let configuration = fake.generations[id].nginx.as_ref().map(|part| part.configuration);
+                fake.state.nginx.values().any(|(read, _)| Some(*read) == configuration)
+            };
+            let is_broken = fake.state.nginx.is_empty() || fake.broken_sites.iter().any(served);
+            let answer = |label: &String| {
+                let (verdict, way) = match is_broken {
+                    true => (Verdict::Failed, "status 503"),
+                    false => (Verdict::Passed, ""),
+                };
+                let (asked, answer) = ("http://a.example/".to_owned(), way.to_owned());
+                Answered { probe: label.clone(), side: Side::Server, asked, verdict, way: way.to_owned(), answer }
+                    .compared(&fake.broken_before)
+            };
+            Ok(generation.probes.keys().map(answer).collect())
+        })
+    }
+
+    fn note_broken(&mut self, broken: Broken) -> Result<()> {
+        self.effect("note_broken", |fake| {
+            fake.broken_before = broken.clone();
+            Ok(())
+        })
+    }
+
+    fn ask_operator(&mut self, _: &Generation, _: Patience) {}
+
+    fn cancelled(&mut self) -> Option<String> {
+        self.complaint.clone()
+    }
+
     fn soak(&mut self, _: u32) -> bool {
         false
     }
@@ -480,7 +522,19 @@ pub(crate) fn generation(
         configuration: digest(configuration),
         binds: Vec::new(),
     });
+    generation.probes.insert("site a.example".to_owned(), site("http://a.example/"));
     generation
+}
+
+/// What a site is asked.
+pub(crate) fn site(url: &str) -> Probe {
+    Probe {
+        url: url.parse().unwrap(),
+        target: Target::Site { addresses: Vec::new() },
+        expected: Expected::Served {},
+        from: [Side::Server, Side::Operator].into(),
+        timing: Timing { interval: 250, timeout: 5000, deadline: 3000, passes: 2 },
+    }
 }
 
 /// The pair of two generations, as an activation has it.

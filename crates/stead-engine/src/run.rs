@@ -29,7 +29,7 @@ pub fn run(server: &mut impl Server, pair: Pair<'_>, phase: Phase, event: Event)
         if event == Event::DeadlinePassed {
             reason = Some("the operator's fresh login did not arrive in time".to_owned());
         } else if event == Event::Cancelled {
-            reason = Some("cancelled by the operator".to_owned());
+            reason = server.cancelled().or(Some("cancelled by the operator".to_owned()));
         } else if event == Event::Recovered && matches!(to, Phase::GoingBack | Phase::WentBack) {
             reason = reason.or(Some("the activation was interrupted".to_owned()));
         }
@@ -133,6 +133,7 @@ mod tests {
     use crate::fake::{Fake, Mishap, generation, pair};
     use std::collections::BTreeSet;
     use stead_model::generation::Generation;
+    use stead_model::probe::Expected;
     use stead_model::server::Strategy;
     use stead_plan::Step;
 
@@ -212,6 +213,83 @@ mod tests {
             assert!(reason.contains("answered 500") && reason.contains("last words of"), "{name}: {reason}");
             fake.belongs_to(&parent).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(fake.state.confirmed, confirmed, "{name}");
+        }
+    }
+
+    /// Runs a deploy of another configuration, with the sites of these broken.
+    fn deployed(broken: &[&str], declared: bool) -> (Fake, Ended) {
+        let [parent, mut candidate] = ["c1", "c2"].map(|text| generation("a1", Strategy::Beside, "n1", text, None));
+        if declared {
+            let probe = candidate.probes.get_mut("site a.example").unwrap();
+            probe.expected = Expected::Declared { status: None, body: None, response_time: None };
+        }
+        let mut fake = server_running(&parent, &candidate);
+        let ids = [("parent", parent.id()), ("candidate", candidate.id())];
+        fake.broken_sites = ids.into_iter().filter(|(name, _)| broken.contains(name)).map(|(_, id)| id).collect();
+        let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
+        fake.broken_sites.clear();
+        let runs = if ended.phase == Phase::Done { &candidate } else { &parent };
+        fake.belongs_to(runs).unwrap();
+        (fake, ended)
+    }
+
+    #[test]
+    fn a_site_that_the_candidate_breaks_takes_everything_back_with_the_question_and_the_answer() {
+        let (_, ended) = deployed(&["candidate"], false);
+        assert_eq!(ended.phase, Phase::WentBack);
+        let reason = ended.reason.unwrap();
+        for words in ["site a.example", "from the server itself", "http://a.example/", "status 503"] {
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_site_that_was_broken_before_blocks_nothing_unless_it_is_declared() {
+        assert_eq!(deployed(&["parent", "candidate"], false).1.phase, Phase::Done);
+        // The way back is as broken as it was, and that is all that going back promises.
+        assert_eq!(deployed(&["parent", "candidate"], true).1.phase, Phase::WentBack);
+    }
+
+    #[test]
+    fn a_way_back_to_sites_that_do_not_answer_any_more_is_no_way_back() {
+        let [parent, candidate] = ["c1", "c2"].map(|text| generation("a1", Strategy::Beside, "n1", text, None));
+        let mut fake = server_running(&parent, &candidate);
+        fake.broken_sites = [parent.id(), candidate.id()].into();
+        // It was well when the activation began.
+        let _ = recover(&mut fake, pair(&parent, &candidate), Phase::OnTrial, Some(parent.id()));
+        assert_eq!(fake.journal.last(), Some(&Phase::Stuck));
+
+        let mut fake = server_running(&parent, &candidate);
+        fake.broken_sites = [parent.id()].into();
+        let ended = recover(&mut fake, pair(&parent, &candidate), Phase::OnTrial, Some(parent.id())).unwrap();
+        let reason = ended.reason.unwrap();
+        for words in ["going back failed", "what does not work", "site a.example", "what works", "is healthy"] {
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_the_operators_side_says_against_it_is_the_reason_for_going_back() {
+        for login in [Login::Arrived, Login::Cancelled] {
+            let (parent, candidate) = (scenarios().remove(1).1, scenarios().remove(1).2);
+            let mut fake = server_running(&parent, &candidate);
+            fake.login = login;
+            fake.complaint = Some("site a.example is closed from here".to_owned());
+            let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
+            assert_eq!(ended.phase, Phase::WentBack);
+            assert!(ended.reason.unwrap().contains("closed from here"));
+        }
+    }
+
+    #[test]
+    fn only_what_proves_itself_when_it_starts_makes_probes_impatient() {
+        for (name, parent, candidate) in scenarios() {
+            let starts = ["service added", "service changed", "service started again", "everything changed"];
+            let wanted = match starts.contains(&name) {
+                true => crate::effects::Patience::Starting,
+                false => crate::effects::Patience::AsSaid,
+            };
+            assert_eq!(crate::proof::patience(pair(&parent, &candidate)), wanted, "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ pub mod generator;
 pub mod nginx;
 pub mod ports;
 pub mod probe;
+pub mod probing;
 pub mod run;
 pub mod systemd;
 pub mod users;

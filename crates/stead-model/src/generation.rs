@@ -9,6 +9,7 @@ use crate::hooks::ServerHooks;
 use crate::lock::LockedPackage;
 use crate::name::{Name, Port, UnitName, UserName};
 use crate::path::{AbsolutePath, RelativePath};
+use crate::probe::Probes;
 use crate::server::{App, Health, Listen, Strategy};
 use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct Generation {
     /// Commands that are run on the server around a switch to it.
     #[serde(default, skip_serializing_if = "ServerHooks::is_empty")]
     pub hooks: ServerHooks,
+    /// Questions by which it proves that its sites answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: Probes,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -153,6 +157,7 @@ impl Generation {
             host_folders: BTreeMap::new(),
             nginx: None,
             hooks: ServerHooks::default(),
+            probes: Probes::new(),
         }
     }
 

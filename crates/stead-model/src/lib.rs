@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`name`] and [`path`] (words and places), [`hash`], [`server`] (what the
 //! operator declared), [`lock`] (what it is pinned to), [`tree`] and [`generation`] (what a
-//! server runs), [`activation`] (how it got there).
+//! server runs), [`probe`] (how it proves itself), [`activation`] (how it got there).
 
 pub mod activation;
 pub mod generation;
@@ -16,5 +16,6 @@ pub mod layout;
 pub mod lock;
 pub mod name;
 pub mod path;
+pub mod probe;
 pub mod server;
 pub mod tree;

@@ -45,6 +45,9 @@ pub struct Server {
     /// Commands run around a switch.
     #[serde(default)]
     pub hooks: Hooks,
+    /// Questions that have to be answered as declared, beside those that every site is asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<Name, crate::probe::Declared>,
 }
 
 /// A named set of packages.

@@ -12,6 +12,7 @@ use crate::error::PlanError;
 use crate::nginx;
 use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
+use crate::probes;
 use crate::runtimes::{HOST_FILES, Mounts, app_key};
 use crate::unit_file::{UnitFile, check_line};
 use crate::users;
@@ -20,7 +21,7 @@ use stead_model::generation::{Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{Name, UnitName};
-use stead_model::server::{App, HealthCheck, RestartPolicy, Server};
+use stead_model::server::{App, Health, HealthCheck, RestartPolicy, Server};
 
 /// Adds every app.
 pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
@@ -143,11 +144,22 @@ fn publish(draft: &mut Draft<'_>, name: &Name, app: &App, instance: &UnitName, t
         app: name.clone(),
         port: app.port,
         port_variable: app.port_variable.to_string(),
-        health: app.health.clone(),
+        health: health(draft.server, app),
         strategy: app.strategy,
         drain: app.drain,
     };
     draft.units.insert(instance.clone(), Unit { digest, reload_digest: None, role, start: true });
+}
+
+/// The app's health check; one over HTTP asks by the name of the site that leads to the app.
+fn health(server: &Server, app: &App) -> Option<Health> {
+    let mut health = app.health.clone()?;
+    if let HealthCheck::Http { host, .. } = &mut health.check
+        && host.is_none()
+    {
+        *host = probes::host_of_app(server, app);
+    }
+    Some(health)
 }
 
 /// What nginx includes to reach the instance of an app on this port.

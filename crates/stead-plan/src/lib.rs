@@ -3,8 +3,8 @@
 //! Pure: same declaration, same lock, same trees → same bytes. Never reads a file, a clock or the
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
 //!
-//! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `runtimes`,
-//! `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
+//! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `probes`,
+//! `runtimes`, `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
 mod error;
@@ -13,6 +13,7 @@ mod hooks;
 mod nginx;
 mod placeholder;
 mod plan;
+mod probes;
 mod references;
 mod runtimes;
 mod services;
@@ -26,5 +27,6 @@ mod users;
 
 pub use error::PlanError;
 pub use plan::{Inputs, Planned, plan};
+pub use probes::warnings;
 pub use runtimes::{build_key, runtime_keys};
 pub use steps::{Step, describe, steps};

@@ -19,6 +19,7 @@ use crate::placeholder::Used;
 use crate::plan::Draft;
 use crate::runtimes::{Mounts, nginx_key};
 use listen::Listeners;
+pub(crate) use listen::{places, server_names};
 use std::collections::BTreeMap;
 use stead_model::generation::NginxPart;
 use stead_model::hash::Hash;

@@ -8,7 +8,7 @@ use crate::files::Files;
 use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
-use crate::{apps, hooks, nginx, services, users};
+use crate::{apps, hooks, nginx, probes, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::generation::{FORMAT, Generation, Unit};
 use stead_model::hash::Hash;
@@ -91,6 +91,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         host_folders: draft.host_folders,
         nginx,
         hooks,
+        probes: probes::of(server)?,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

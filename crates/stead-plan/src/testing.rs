@@ -199,6 +199,7 @@ impl Fixture {
             timers: [(name("clean"), timer(&[("OnCalendar", text("daily")), ("Persistent", Setting::Bool(true))]))]
                 .into(),
             hooks: Hooks::default(),
+            probes: BTreeMap::new(),
         };
         let mut fixture = Self { server, lock: Lock::empty(), trees: BTreeMap::new(), releases: BTreeMap::new() };
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));

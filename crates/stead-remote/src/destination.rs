@@ -81,17 +81,33 @@ impl Destination {
         }
         add(&["-o", &format!("ConnectTimeout={CONNECT_TIMEOUT}")]);
         add(&["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"]);
+        self.add_host(&mut arguments);
+        arguments.push(command.into());
+        arguments
+    }
+
+    /// The arguments of `ssh`, without the program's name, that print what its configuration says of the host.
+    pub fn question(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["-G".into()];
+        for option in &self.options {
+            arguments.extend(["-o".into(), option.into()]);
+        }
+        self.add_host(&mut arguments);
+        arguments
+    }
+
+    /// Whom, where, by which configuration: the end of the options, and the host.
+    fn add_host(&self, arguments: &mut Vec<OsString>) {
         if let Some(port) = self.port {
-            add(&["-p", &port.to_string()]);
+            arguments.extend(["-p".into(), port.to_string().into()]);
         }
         if let Some(user) = &self.user {
-            add(&["-l", user.as_str()]);
+            arguments.extend(["-l".into(), user.as_str().into()]);
         }
         if let Some(file) = &self.config_file {
             arguments.extend(["-F".into(), file.clone().into_os_string()]);
         }
-        arguments.extend(["--".into(), OsString::from(&self.host), command.into()]);
-        arguments
+        arguments.extend(["--".into(), OsString::from(&self.host)]);
     }
 }
 

@@ -17,3 +17,4 @@ pub mod message;
 pub mod session;
 pub mod transfer;
 pub mod trouble;
+pub mod way;

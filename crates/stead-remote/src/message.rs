@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use stead_model::activation::{Phase, Record, Verb};
 use stead_model::hash::{Hash, Sha256};
 use stead_model::name::{Name, UnitName};
+use stead_model::probe::{Answered, Broken, Probes};
 
 /// The version of everything in this file and of the frames below it. Both sides are the same
 /// program nearly always, because the operator's side brings the agent along; where they are not,
 /// the conversation ends at [`Hello`] with words.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What the agent says as soon as it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,8 @@ pub enum Request {
     Cancel {
         /// The activation that the operator means.
         activation: String,
+        /// Why, for people; empty: because the operator wants it.
+        reason: String,
     },
     /// Tell how an activation goes on or how it ended: its events from the first one, then [`Reply::Ended`].
     Attach {
@@ -349,14 +352,17 @@ pub enum Event {
         /// The line, without its end.
         line: String,
     },
-    /// A probe's answer.
-    Probe {
-        /// What was asked, for people.
-        what: String,
-        /// Whether it passed.
-        passed: bool,
-        /// The last answer.
-        detail: String,
+    /// How a probe ended.
+    Probe(Answered),
+    /// The candidate has to answer the operator's machine too, which asks these probes, and cancels with words where
+    /// one fails.
+    ProbeFromOutside {
+        /// The activation on trial.
+        activation: String,
+        /// What is to be asked.
+        probes: Probes,
+        /// What failed on the server itself before the switch.
+        broken: Broken,
     },
     /// The first answer of the new generation was seen.
     Live {

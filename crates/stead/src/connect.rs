@@ -8,6 +8,7 @@ use crate::commands::lab;
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::Output;
+use crate::probing::Probing;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -35,6 +36,8 @@ pub(crate) struct Connected {
     pub(crate) hello: Hello,
     /// Whether the last request was refused because something of the server's store is altered.
     pub(crate) is_damaged: bool,
+    /// The probes of what is deployed.
+    pub(crate) probing: Probing,
     destination: Destination,
 }
 
@@ -179,7 +182,7 @@ impl Connecting {
                 .hint("look at `User` in your SSH configuration, or declare the user in `sshUser`"));
         }
         let hello = session.hello().clone();
-        Ok(Connected { session, hello, is_damaged: false, destination: self.destination })
+        Ok(Connected { session, hello, is_damaged: false, probing: Probing::default(), destination: self.destination })
     }
 }
 
@@ -204,6 +207,11 @@ pub(crate) fn refused(failed: &Failed, runs: Runs) -> Failure {
 }
 
 impl Connected {
+    /// Where the server is.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
     /// What the server runs, for a failure's words.
     pub(crate) fn runs(&self) -> Runs {
         Runs::Generation(self.hello.active)
@@ -318,10 +326,20 @@ impl Connected {
 
 /// Confirms over a fresh login.
 pub(crate) fn confirm(destination: &Destination, activation: &str) -> Result<(), Failure> {
-    let mut session = open(destination, &agent()?, Login::Fresh).map_err(|error| failed(&error, destination))?;
-    let request = Request::Confirm { activation: activation.to_owned() };
+    tell(destination, Login::Fresh, &Request::Confirm { activation: activation.to_owned() })
+}
+
+/// Has a running activation go back, for this reason.
+pub(crate) fn cancel(destination: &Destination, activation: &str, reason: &str) -> Result<(), Failure> {
+    let request = Request::Cancel { activation: activation.to_owned(), reason: reason.to_owned() };
+    tell(destination, Login::Any, &request)
+}
+
+/// Says something to a running activation, in a conversation of its own.
+fn tell(destination: &Destination, login: Login, request: &Request) -> Result<(), Failure> {
+    let mut session = open(destination, &agent()?, login).map_err(|error| failed(&error, destination))?;
     let connection = session.line();
-    connection.send(&request).map_err(|error| Failure::before(chain(&error)))?;
+    connection.send(request).map_err(|error| Failure::before(chain(&error)))?;
     match connection.receive::<Reply>() {
         Ok(Reply::Accepted {}) => Ok(()),
         Ok(Reply::Failed(failed)) => Err(Failure::before(failed.what)),

@@ -13,6 +13,7 @@ mod interrupt;
 mod output;
 mod packages;
 mod place;
+mod probing;
 mod project;
 
 use arguments::{Arguments, Command, Global, Target, When};

@@ -48,6 +48,17 @@ refused! {
     a_timer_without_a_service: "{ systemd.timers.tidy.timerConfig.OnCalendar = \"daily\" }\n";
     a_health_check_without_a_port: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", health.path = \"/\" } }\n";
     a_health_check_that_can_never_pass: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health = { path = \"/\", interval = 20, deadline = 30 } } }\n";
+    a_health_check_without_a_timeout: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health = { path = \"/\", timeout = 0 } } }\n";
+    a_health_check_that_needs_no_answer: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health = { path = \"/\", passes = 0 } } }\n";
+    a_probe_without_a_url: "{\n  probes.shop.status = 200,\n}\n";
+    a_probe_of_something_that_is_no_url: "{ probes.shop.url = \"shop.example/health\" }\n";
+    a_probe_over_tls: "{ probes.shop.url = \"https://shop.example/health\" }\n";
+    a_probe_of_a_certificate: "{ probes.shop = { url = \"http://shop.example/\", certificateDays = 14 } }\n";
+    a_probe_of_the_server_itself_from_elsewhere: "{ probes.shop = { url = \"http://127.0.0.1:4000/\", from = \"operator\" } }\n";
+    a_probe_that_can_never_pass: "{ probes.shop = { url = \"http://shop.example/\", interval = 20, deadline = 30 } }\n";
+    a_probe_with_a_status_that_is_none: "{ probes.shop = { url = \"http://shop.example/\", status = 42 } }\n";
+    a_probe_that_may_take_longer_than_it_is_waited_for: "{ probes.shop = { url = \"http://shop.example/\", responseTime = 10 } }\n";
+    a_misspelt_probe_option: "{ probes.shop = { url = \"http://shop.example/\", sattus = 200 } }\n";
     a_server_name_that_breaks_out: "{ services.nginx.virtualHosts.\"a.example; include /etc/passwd\" = {} }\n";
     a_line_break_in_a_line: "{ services.nginx.virtualHosts.\"a.example\".locations.\"/\".tryFiles = \"a\\nb\" }\n";
     a_folder_that_climbs_out: "fun { inputs, .. } => { services.nginx.virtualHosts.\"a.example\".root = \"%{inputs.portfolio.path}/../x\" }\n";

@@ -1,6 +1,7 @@
 //! How modules become one configuration: merging, overriding, laziness, and other formats.
 
 use crate::common::{DESIGN, Files};
+use stead_model::probe::{Side, Timing};
 
 const SITE: &str = r#"{ services.nginx.virtualHosts."a.example" = { root = "/var/www/a", locations."/".index | default = "index.html" } }"#;
 
@@ -103,4 +104,24 @@ fn every_server_has_its_own_configuration() {
         (servers["b"].ssh_port.map(|port| port.number()), servers["b"].architecture.as_str()),
         (Some(2222), "arm64")
     );
+}
+
+#[test]
+fn a_probe_is_asked_from_both_sides_unless_it_is_of_the_server_itself_or_says_otherwise() {
+    let server = Files::with_module(
+        r#"{ probes = {
+            shop = { url = "http://shop.example:8080/health?x=1", status = 204, body = "well", responseTime = "800ms" },
+            own.url = "http://127.0.0.1:4000/",
+            far = { url = "http://shop.example/", from = "operator", interval = "500ms", timeout = 1, deadline = "2s", passes = 3 },
+        } }"#,
+    )
+    .server();
+    let shop = &server.probes["shop"];
+    assert_eq!(shop.url.to_string(), "http://shop.example:8080/health?x=1");
+    assert_eq!((shop.status, shop.body.as_deref(), shop.response_time), (Some(204), Some("well"), Some(800)));
+    assert_eq!(shop.from, [Side::Server, Side::Operator].into());
+    assert_eq!(shop.timing, Timing { interval: 1000, timeout: 5000, deadline: 30_000, passes: 2 });
+    assert_eq!(server.probes["own"].from, [Side::Server].into());
+    assert_eq!(server.probes["far"].from, [Side::Operator].into());
+    assert_eq!(server.probes["far"].timing, Timing { interval: 500, timeout: 1000, deadline: 2000, passes: 3 });
 }

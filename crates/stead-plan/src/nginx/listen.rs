@@ -79,7 +79,7 @@ impl Listeners {
 }
 
 /// The names that a site answers to, its main one first.
-pub(super) fn server_names<'a>(key: &'a str, host: &'a VirtualHost) -> Vec<&'a str> {
+pub(crate) fn server_names<'a>(key: &'a str, host: &'a VirtualHost) -> Vec<&'a str> {
     let main = host.server_name.as_deref().unwrap_or(key);
     let mut names = vec![main];
     for alias in &host.server_aliases {
@@ -90,7 +90,8 @@ pub(super) fn server_names<'a>(key: &'a str, host: &'a VirtualHost) -> Vec<&'a s
     names
 }
 
-fn places(key: &str, host: &VirtualHost) -> Result<Vec<(u16, IpAddr)>, PlanError> {
+/// Every port and address that a site listens on.
+pub(crate) fn places(key: &str, host: &VirtualHost) -> Result<Vec<(u16, IpAddr)>, PlanError> {
     if host.listen.is_empty() {
         return Ok(vec![(HTTP, Ipv4Addr::UNSPECIFIED.into()), (HTTP, Ipv6Addr::UNSPECIFIED.into())]);
     }

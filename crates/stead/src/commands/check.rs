@@ -26,7 +26,13 @@ pub(crate) fn check(global: &Global, server: Option<&str>, output: &mut Output) 
             generation.runtimes.len(),
             generation.trees.len()
         ));
-        checked.push(json!({ "server": server.name, "generation": generation.id() }));
+        let warnings = stead_plan::warnings(server);
+        for warning in &warnings {
+            output.say(&format!("  warning: {warning}"));
+        }
+        checked.push(json!({
+            "server": server.name, "generation": generation.id(), "warnings": warnings, "probes": generation.probes,
+        }));
     }
     output.json(&checked);
     Ok(())

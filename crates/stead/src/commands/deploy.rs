@@ -78,6 +78,7 @@ fn deploy_loaded(
     let id = ready.planned.generation.id();
     let is_live = connected.hello.active == Some(id) && connected.hello.confirmed == Some(id);
     if !is_live {
+        connected.look_from_outside(server);
         output.phase("send");
         stage(project, &ready, &mut connected, output)?;
     }
@@ -107,7 +108,7 @@ fn deploy_loaded(
         let _ = connect::cache().remember(&ready.planned.generation, &ready.planned.trees, &source);
     }
     hooks::after(server, &project.root, Told { ended: Some(&ended), ..told }, output);
-    conclude(&connected, server, &ended, &measured, output)
+    conclude(&mut connected, server, &ended, &measured, output)
 }
 
 fn settings(trial: &Trial) -> Settings {
@@ -199,6 +200,7 @@ fn activate(
     measured: &mut Measured,
     output: &mut Output,
 ) -> Result<Ended, Failure> {
+    connected.probing.settle();
     output.phase("activate");
     let mut activation = None;
     let reply =
@@ -260,7 +262,12 @@ fn watch(
             output.phase("prove");
         }
         Event::Note(words) => output.detail(&words),
-        Event::AwaitingLogin { activation, .. } if !trial.no_confirm => {
+        Event::Probe(answered) => connected.probing.heard(answered, output),
+        Event::ProbeFromOutside { activation, probes, broken } => connected.probe(&activation, probes, broken),
+        Event::AwaitingLogin { activation, deadline } if !trial.no_confirm => {
+            if !connected.probing.passed(deadline, output) {
+                return Ok(());
+            }
             output.phase("confirm");
             if let Err(failure) = connected.confirm(&activation) {
                 output.say(&format!("  a fresh login failed: {}", failure.what));
@@ -280,7 +287,7 @@ pub(crate) fn attach(global: &Global, target: &Target, trial: &Trial, output: &m
     let mut connected = connect::begin(server, target)?.join(output)?;
     let mut measured = Measured::default();
     let ended = activate(&mut connected, &Request::Attach { activation: None }, trial, &mut measured, output)?;
-    conclude(&connected, server, &ended, &measured, output)
+    conclude(&mut connected, server, &ended, &measured, output)
 }
 
 /// Goes back to the generation before, or to a named one.
@@ -297,6 +304,7 @@ pub(crate) fn rollback(
     let project = project::load(&global.project, output)?;
     let server = project.server(target.server.as_deref())?;
     let mut connected = connect::keep(early, &global.project, server, target)?.join(output)?;
+    connected.look_from_outside(server);
     let generation = to.map(|text| kept(&connected, text)).transpose()?;
     let request = Request::Activate {
         generation,
@@ -311,7 +319,7 @@ pub(crate) fn rollback(
     let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
     let told = Told { generation: ended.generation, ended: Some(&ended), ..told };
     hooks::after(server, &project.root, told, output);
-    conclude(&connected, server, &ended, &measured, output)
+    conclude(&mut connected, server, &ended, &measured, output)
 }
 
 /// The kept generation that these first digits mean.
@@ -332,13 +340,14 @@ fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
 
 /// The last words, and the exit code.
 fn conclude(
-    connected: &Connected,
+    connected: &mut Connected,
     server: &Server,
     ended: &Ended,
     measured: &Measured,
     output: &mut Output,
 ) -> Result<(), Failure> {
     interrupt::over();
+    let probes = connected.probing.answers(output);
     output.finish();
     let seconds = measured.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
     let sent = connected.session.sent();
@@ -360,6 +369,7 @@ fn conclude(
         "seconds": measured.live.unwrap_or(seconds),
         "confirmedSeconds": seconds,
         "phases": output.phases(),
+        "probes": probes,
         "bytesSent": sent,
         "bytesReceived": connected.session.received(),
         "agentPeakKib": ended.usage.peak_kib,

@@ -4,10 +4,12 @@ use crate::arguments::Lab;
 use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::Output;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use stead_lab::{Engine, Event, Labs, Release, Specification};
 use stead_model::name::Name;
+use stead_remote::destination::Destination;
 
 /// The labs of this machine.
 pub(crate) fn labs() -> Result<Labs, Failure> {
@@ -27,6 +29,13 @@ fn failed(error: stead_lab::Error) -> Failure {
 
 pub(crate) fn name(text: &str) -> Result<Name, Failure> {
     text.parse().map_err(|error: stead_model::name::InvalidName| Failure::request(error.to_string()))
+}
+
+/// The address of the lab that this leads to, if it leads to one that runs.
+pub(crate) fn address(destination: &Destination) -> Option<IpAddr> {
+    let text = destination.host().strip_prefix("lab-")?;
+    let lab = labs().ok()?.get(&name(text).ok()?).ok()?;
+    lab.address().filter(|_| destination.config_file.as_ref() == Some(&lab.ssh_config()))
 }
 
 /// Keeps a lab up, until it is off.

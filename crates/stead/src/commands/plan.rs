@@ -29,6 +29,7 @@ pub(crate) fn plan(global: &Global, target: &Target, output: &mut Output) -> Res
         "to": candidate.id(),
         "unchanged": connected.hello.active == Some(candidate.id()),
         "steps": steps,
+        "probes": candidate.probes,
         "packages": packages(&active, candidate).iter().map(|(name, from, to)| json!({ "name": name, "from": from, "to": to })).collect::<Vec<_>>(),
     }));
     Ok(())
