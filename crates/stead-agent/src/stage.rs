@@ -183,6 +183,8 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
             return Err(Error::NoFolder { path: path.to_string(), option: option.clone() });
         }
     }
+    // nginx's opinion depends on who is who.
+    stead_host::users::publish().map_err(Error::store)?;
     understood(generation, from)?;
     programs(generation, from)?;
     free_ports(generation, from)?;
