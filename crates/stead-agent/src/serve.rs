@@ -5,6 +5,7 @@
 //! an activation that was interrupted is taken up.
 
 mod streams;
+mod tether;
 
 use crate::activation::{self, Folder, Journal, Line};
 use crate::stage;
@@ -12,6 +13,7 @@ use crate::{hook, inspect};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Record, Verb};
@@ -43,6 +45,8 @@ pub enum Error {
 
 struct Session<R, W: Write> {
     connection: Connection<R, W>,
+    /// The operator's end of the line, to notice when it closes.
+    line: OwnedFd,
     store: Store,
     /// Held from the first change of this session to the moment an activation needs it.
     guard: Option<Guard>,
@@ -100,7 +104,7 @@ fn of_activation(error: activation::Error) -> Failed {
 ///
 /// # Errors
 /// When the conversation breaks in the middle, or cannot begin.
-pub fn serve<R: Read, W: Write>(input: R, output: W) -> Result<(), Error> {
+pub fn serve<R: Read + AsFd, W: Write>(input: R, output: W) -> Result<(), Error> {
     let store = Store::open(Path::new(layout::STATE)).map_err(|error| Error::Store(error.to_string()))?;
     fs::create_dir_all(layout::RUN).map_err(Error::Own)?;
     take_up_what_was_interrupted();
