@@ -5,6 +5,7 @@
 //! an activation that was interrupted is taken up.
 
 mod streams;
+mod tether;
 
 use crate::activation::{self, Folder, Journal, Line};
 use crate::stage;
@@ -12,6 +13,7 @@ use crate::{hook, inspect};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Record, Verb};
@@ -43,6 +45,8 @@ pub enum Error {
 
 struct Session<R, W: Write> {
     connection: Connection<R, W>,
+    /// The operator's end of the line, to notice when it closes.
+    line: OwnedFd,
     store: Store,
     /// Held from the first change of this session to the moment an activation needs it.
     guard: Option<Guard>,
@@ -100,11 +104,12 @@ fn of_activation(error: activation::Error) -> Failed {
 ///
 /// # Errors
 /// When the conversation breaks in the middle, or cannot begin.
-pub fn serve<R: Read, W: Write>(input: R, output: W) -> Result<(), Error> {
+pub fn serve<R: Read + AsFd, W: Write>(input: R, output: W) -> Result<(), Error> {
     let store = Store::open(Path::new(layout::STATE)).map_err(|error| Error::Store(error.to_string()))?;
     fs::create_dir_all(layout::RUN).map_err(Error::Own)?;
     take_up_what_was_interrupted();
-    let mut session = Session { connection: Connection::new(input, output), store, guard: None, is_over: false };
+    let line = input.as_fd().try_clone_to_owned().map_err(Error::Own)?;
+    let mut session = Session { connection: Connection::new(input, output), line, store, guard: None, is_over: false };
     let hello = session.hello()?;
     session.connection.send(&hello)?;
     loop {
@@ -154,15 +159,17 @@ impl<R: Read, W: Write> Session<R, W> {
     }
 
     fn hello(&self) -> Result<Hello, Error> {
-        let active = self.active();
+        let (active, confirmed) = (self.active(), self.confirmed());
         Ok(Hello {
             protocol: PROTOCOL,
             agent: agent::own_hash().map_err(Error::Own)?,
             machine: inspect::machine(),
             active,
-            confirmed: self.confirmed(),
+            confirmed,
             running: inspect::running(),
             generations: self.store.generations().unwrap_or_default(),
+            pins: inspect::pins(),
+            server: active.or(confirmed).and_then(|id| inspect::server_of(&self.store, &id)),
         })
     }
 
@@ -440,8 +447,7 @@ impl<R: Read, W: Write> Session<R, W> {
             }
         }
         kept.extend(last.into_iter().take(keep as usize));
-        let pins = fs::read_dir(layout::PINS).into_iter().flatten().flatten();
-        kept.extend(pins.filter_map(|entry| entry.file_name().to_str()?.parse::<Hash>().ok()));
+        kept.extend(inspect::pins());
         let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
         let collected = self.store.collect(guard, &kept, dry).map_err(of_store)?;
         Ok(Reply::Collected(Collected {
@@ -467,12 +473,20 @@ impl<R: Read, W: Write> Session<R, W> {
         if self.generation(Some(*generation)).is_none() {
             return Err(refused(Failure::Unknown, format!("generation {} is not on the server", generation.short())));
         }
-        let path = Path::new(layout::PINS).join(generation.to_string());
-        let done = match keep {
-            true => fs::create_dir_all(layout::PINS).and_then(|()| fs::write(&path, b"")),
-            false => fs::remove_file(&path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) }),
+        // Not while somebody collects, or deploys.
+        self.hold()?;
+        let pins = Path::new(layout::PINS);
+        let path = pins.join(generation.to_string());
+        let change = || -> std::io::Result<()> {
+            fs::create_dir_all(pins)?;
+            match keep {
+                true => fs::write(&path, b"")?,
+                false => fs::remove_file(&path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) })?,
+            }
+            fs::File::open(pins)?.sync_all()
         };
-        done.map(|()| Reply::Done {}).map_err(|error| refused(Failure::Server, error.to_string()))
+        change().map_err(|error| refused(Failure::Server, format!("the pin cannot be written: {error}")))?;
+        Ok(Reply::Done {})
     }
 }
 
@@ -528,8 +542,12 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
     if states.get(&unit).is_some_and(|state| !state.is_gone()) {
         return None;
     }
-    let failed = activation::recover(folder.id()).err();
-    let ended = ended_already(folder, active).or_else(|| {
+    let (taken_up, failed) = match activation::recover(folder.id()) {
+        Ok(ended) => (ended, None),
+        Err(error) => (None, Some(error)),
+    };
+    // Its journal may not know how it ended, on a full disk.
+    let ended = ended_already(folder, active).or(taken_up).or_else(|| {
         let journal = folder.read().ok()?;
         Some(Ended {
             activation: Some(journal.record.id),

@@ -229,12 +229,14 @@ impl Server for RealServer<'_> {
         // Remembered before it is made, so that a crash in between cannot leave one that nobody removes.
         self.journal.users_made.push(user.to_string());
         self.folder.write(&self.journal).map_err(words)?;
-        users::make(user).map(drop).map_err(words)
+        users::make(user).map_err(words)?;
+        users::publish().map_err(words)
     }
 
     fn unmake_user(&mut self, user: &UserName) -> Result<()> {
         if self.journal.users_made.iter().any(|made| made == user.as_str()) {
             users::remove(user).map_err(words)?;
+            users::publish().map_err(words)?;
         }
         Ok(())
     }
@@ -281,6 +283,7 @@ impl Server for RealServer<'_> {
             fs::create_dir_all(folder).map_err(words)?;
         }
         generator::install().map_err(words)?;
+        users::publish().map_err(words)?;
         match generation {
             Some(id) => switch::activate(self.guard, run, &self.generation(id)).map_err(words),
             None => switch::deactivate(self.guard, run).map_err(words),

@@ -107,6 +107,11 @@ impl Error {
             Self::NoPort { .. } => {
                 Some("see what listens there with `ss -ltnp` on the server; a reboot frees what Stead gave".to_owned())
             }
+            Self::Package(_, source)
+                if matches!(source.downcast_ref(), Some(stead_debian::package::Error::Misnamed { .. })) =>
+            {
+                Some("somebody altered stead.lock: restore it from version control, or run `stead update`".to_owned())
+            }
             Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
             _ => None,
         }
@@ -163,6 +168,7 @@ pub fn stage(
     tell: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<(), Error> {
     unpack::runtimes(store, generation, tell)?;
+    unpack::names(store, generation, from)?;
     store.publish(guard, generation).map_err(Error::store)?;
     fits(generation, from)
 }
@@ -177,6 +183,8 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
             return Err(Error::NoFolder { path: path.to_string(), option: option.clone() });
         }
     }
+    // nginx's opinion depends on who is who.
+    stead_host::users::publish().map_err(Error::store)?;
     understood(generation, from)?;
     programs(generation, from)?;
     free_ports(generation, from)?;

@@ -55,6 +55,21 @@ pub(crate) fn runtimes(
     Ok(())
 }
 
+/// That each package is called what it calls itself, also where nothing had to be unpacked for it. A
+/// package that the running generation has under the same name was compared before.
+pub(crate) fn names(store: &Store, generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+    let known = from.map(Generation::packages).unwrap_or_default();
+    for (sha256, package) in generation.packages() {
+        let path = store.package_path(sha256);
+        if known.get(&sha256) == Some(&package) || !store.has_package(sha256, package.size) {
+            continue;
+        }
+        package::control::compare(&path, package)
+            .map_err(|error| Error::Package(package.name.to_string(), Box::new(error)))?;
+    }
+    Ok(())
+}
+
 fn package_tree(store: &Store, package: &LockedPackage) -> Result<Tree, Error> {
     if let Some(tree) = store.package_tree(package.sha256, runtime::RULES) {
         return Ok(tree);

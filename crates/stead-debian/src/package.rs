@@ -5,6 +5,7 @@
 //! set-id bit and is no device. Paths are those of a merged `/usr` (`bin/x` → `usr/bin/x`); what a
 //! runtime has no use for is left out ([`layout::LEFT_OUT`]). No maintainer script runs.
 
+pub mod control;
 pub mod layout;
 
 use crate::download;
@@ -32,10 +33,12 @@ pub trait Objects {
     fn read(&self, object: Object) -> io::Result<Vec<u8>>;
 }
 
-/// The tree of a package's file, after its size and SHA-256 were compared with the pin.
+/// The tree of a package's file, after its size and SHA-256 were compared with the pin, and what the pin
+/// calls it with what it calls itself.
 pub fn unpack_file(path: &Path, package: &LockedPackage, objects: &mut dyn Objects) -> Result<Tree, Error> {
     download::verify(path, package)
         .map_err(|source| Error::Pin { package: package.name.to_string(), source: Box::new(source) })?;
+    control::compare(path, package)?;
     let mut file = BufReader::with_capacity(
         128 << 10,
         File::open(path).map_err(|source| Error::Read { what: path.display().to_string(), source })?,
@@ -61,16 +64,7 @@ pub fn unpack(name: &str, deb: &mut dyn Read, objects: &mut dyn Objects) -> Resu
             continue;
         }
         if let Some(compression) = identifier.strip_prefix("data.tar") {
-            let mut data: Box<dyn Read + '_> = match compression {
-                "" => Box::new(member),
-                ".gz" => Box::new(flate2::read::MultiGzDecoder::new(member)),
-                ".xz" => {
-                    let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED);
-                    Box::new(liblzma::read::XzDecoder::new_stream(member, stream.map_err(|error| read(error.into()))?))
-                }
-                ".zst" => Box::new(zstd::Decoder::new(member).map_err(read)?),
-                other => return Err(Error::Compression { package: name.to_owned(), found: other.to_owned() }),
-            };
+            let mut data = decompressed(name, compression, member)?;
             let mut unpacking =
                 Unpacking { package: name, objects, tree: Tree::default(), left_out: BTreeSet::new(), bytes: 0 };
             unpacking.all(&mut data)?;
@@ -78,6 +72,21 @@ pub fn unpack(name: &str, deb: &mut dyn Read, objects: &mut dyn Objects) -> Resu
         }
     }
     Err(Error::NotADeb { package: name.to_owned() })
+}
+
+/// A member of the archive, by what follows `.tar` in its name.
+fn decompressed<'a>(name: &str, compression: &str, member: impl Read + 'a) -> Result<Box<dyn Read + 'a>, Error> {
+    let read = |source| Error::Read { what: format!("the package {name}"), source };
+    Ok(match compression {
+        "" => Box::new(member),
+        ".gz" => Box::new(flate2::read::MultiGzDecoder::new(member)),
+        ".xz" => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED);
+            Box::new(liblzma::read::XzDecoder::new_stream(member, stream.map_err(|error| read(error.into()))?))
+        }
+        ".zst" => Box::new(zstd::Decoder::new(member).map_err(read)?),
+        other => return Err(Error::Compression { package: name.to_owned(), found: other.to_owned() }),
+    })
 }
 
 struct Unpacking<'a> {
@@ -212,6 +221,18 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It calls itself something else than its pin does.
+    #[error("the package {package} is pinned as {field} `{pinned}`, but calls itself `{found}`")]
+    Misnamed {
+        /// The package, by its pin.
+        package: String,
+        /// What differs: `name`, `version` or `architecture`.
+        field: &'static str,
+        /// The pin's.
+        pinned: String,
+        /// The package's own.
+        found: String,
     },
     /// Not in the format of `deb(5)`.
     #[error("the package {package} is not a Debian package")]

@@ -16,7 +16,7 @@ use stead_model::tree::{Entry, Tree};
 
 /// Version of the rules by which packages become a tree: of this file, of [`crate::package`] and
 /// of the lists there. Part of every runtime's identity; raise it with every change of the result.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 /// Folders that every runtime has, empty unless a package fills them.
 const FOLDERS: [&str; 20] = [
@@ -73,6 +73,9 @@ const FILES: [(&str, &str); 9] = [
     ("etc/machine-id", ""),
 ];
 
+/// Files that a runtime has from the folder of names ([`stead_model::layout::NAMES`]), where its units bind that.
+const NAMES: [&str; 2] = ["group", "passwd"];
+
 /// Names that `update-alternatives` would have made: (link, program), by the first program that is there.
 const ALTERNATIVES: [(&str, &str); 6] = [
     ("usr/bin/awk", "usr/bin/gawk"),
@@ -111,6 +114,7 @@ pub fn compose(
             runtime.add(package.name.as_str(), path, entry.clone())?;
         }
     }
+    runtime.names(recipe);
     runtime.links_and_folders();
     runtime.made_files(objects)?;
     runtime.mounts(recipe, objects)?;
@@ -158,6 +162,17 @@ impl<'a> Composing<'a> {
 
     fn has(&self, path: &str) -> bool {
         self.tree.entries.contains_key(&known(path))
+    }
+
+    /// Who is who on the server, as it is at any moment: links to the folder of names. Without that folder
+    /// a runtime has its own few ([`FILES`]).
+    fn names(&mut self, recipe: &RuntimeRecipe) {
+        let folder = stead_model::layout::NAMES;
+        if recipe.mount_folders.iter().any(|mounted| folder.strip_prefix('/') == Some(mounted.as_str())) {
+            for name in NAMES {
+                self.tree.entries.insert(known(&format!("etc/{name}")), Entry::Link(format!("{folder}/{name}")));
+            }
+        }
     }
 
     fn links_and_folders(&mut self) {

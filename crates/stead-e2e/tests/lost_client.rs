@@ -54,3 +54,45 @@ fn without_its_operator_a_deploy_goes_back_and_with_them_it_goes_on() {
         ("two".into(), "page two\n".into())
     );
 }
+
+/// Starts a command that goes on until it is interrupted; kills the program once `has_begun`.
+fn begin_and_vanish(stage: &Stage, words: &[&str], has_begun: impl Fn() -> bool) {
+    let mut command = stage.command(words);
+    let mut client =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program under test can be run");
+    wait::until(&format!("{words:?} has begun"), Duration::from_secs(30), || has_begun().then_some(()));
+    client.kill().expect("a child can be killed");
+    client.wait().expect("a child ends");
+}
+
+#[test]
+fn what_runs_for_an_operator_ends_when_they_have_gone() {
+    let stage = Stage::with_small(&Small::default(), Machine::bookworm());
+    stage.stead(&["up"]).well();
+    let running = |what: &str| stage.lab.run(&format!("pgrep --full --count -- '{what}' || true"));
+    let agents = || running("[s]tead agent$");
+    let gone = |what: &str, words: &str| {
+        wait::until_is(words, Duration::from_secs(20), "0".to_owned(), || running(what));
+        wait::until_is("the agents of those who have gone", Duration::from_secs(20), "0".to_owned(), agents);
+    };
+
+    // On the server itself, with a child of its own; and beside an app, as its user. Neither says a word.
+    begin_and_vanish(&stage, &["exec", "--", "sh", "-c", "sleep 54321 & sleep 54321"], || {
+        running("[s]leep 54321") != "0"
+    });
+    gone("[s]leep 54321", "a command on the server");
+    let nap = "import time; time.sleep(65432)";
+    begin_and_vanish(&stage, &["exec", "--app", "hello", "--", "/usr/bin/python3", "-c", nap], || {
+        running("[t]ime.sleep.65432") != "0"
+    });
+    gone("[t]ime.sleep.65432", "a command beside an app");
+
+    // The journal of a service that says nothing more.
+    let journal = "[j]ournalctl .*--follow";
+    begin_and_vanish(&stage, &["logs", "--of", "hello", "--follow"], || running(journal) != "0");
+    gone(journal, "the journal that was followed");
+
+    // The app itself did not notice.
+    assert_eq!(stage.get("app.small", "/").body, "one");
+    stage.stead(&["status"]).well();
+}

@@ -3,9 +3,10 @@
 //! A short POSIX script, because it runs at every boot and must be the least that can fail: it
 //! needs no agent, no network, and nothing of a generation but its folder. At boot, when nothing
 //! is active, it makes the confirmed generation the active one, and has an activation taken up that
-//! the machine went down in. It never fails a boot: it ends
-//! with 0 whatever it finds.
+//! the machine went down in. It copies the host's lists of users to where services look for them. It
+//! never fails a boot: it ends with 0 whatever it finds.
 
+use crate::users;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +45,11 @@ if ! [ -e "$active" ] && [ -e "{confirmed}" ]; then
     ln -sfn "$(readlink "{confirmed}")" "$active"
 fi
 generation=$(readlink "$active" 2>/dev/null)
+if [ -n "$generation" ]; then
+    # Services know the host's users by these copies; a rename each, because they read them at any time.
+    mkdir -p "{names}/.new"
+    cp {lists} "{names}/.new/" && mv -f "{names}/.new"/* "{names}/"
+fi 2>/dev/null
 # Two calls of ln for each folder, however many units there are: this runs at every reload of systemd.
 for folder in "{draining}" "$generation/units"; do
     set --
@@ -64,6 +70,8 @@ exit 0
         confirmed = layout::CONFIRMED,
         run = layout::RUN,
         draining = layout::DRAINING,
+        names = layout::NAMES,
+        lists = users::LISTS.map(|list| format!("/etc/{list}")).join(" "),
     )
 }
 
@@ -182,6 +190,24 @@ mod tests {
             ["multi-user.target.wants", "stead-a.service"],
             "not while something is active"
         );
+    }
+
+    #[test]
+    fn services_find_the_lists_of_users_as_soon_as_something_is_active() {
+        let place = tempfile::tempdir().unwrap();
+        let names = place.path().join(layout::NAMES.trim_start_matches('/'));
+        fs::create_dir_all(place.path().join("run/stead")).unwrap();
+        generate(place.path());
+        assert!(!names.exists(), "nothing of Stead's yet");
+        let full = generation(place.path(), "full", &["stead-a.service"]);
+        std::os::unix::fs::symlink(&full, place.path().join(layout::ACTIVE.trim_start_matches('/'))).unwrap();
+        for _ in 0..2 {
+            generate(place.path());
+            for list in users::LISTS {
+                let (copy, own) = (names.join(list), Path::new("/etc").join(list));
+                assert_eq!(fs::read(copy).unwrap(), fs::read(own).unwrap(), "{list}");
+            }
+        }
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub const INSTANCES: &str = "/run/stead/instances";
 pub const UPSTREAMS: &str = "/run/stead/upstreams";
 /// Sockets of Stead's own: nginx's answer to "which configuration do you serve?".
 pub const SOCKETS: &str = "/run/stead/sockets";
+/// Copies of the host's lists of users and groups, in a folder that services have bound: a file that was
+/// bound by itself would be the one of when the service started, whoever was added since.
+pub const NAMES: &str = "/run/stead/names";
 /// Agents by version: `agents/<hash>/stead`.
 pub const AGENTS: &str = "/var/lib/stead/agents";
 /// Journals of activations: `activations/<id>/`.

@@ -13,7 +13,7 @@ use crate::nginx;
 use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
 use crate::probes;
-use crate::runtimes::{HOST_FILES, Mounts, app_key};
+use crate::runtimes::{Mounts, app_key, binds_of_host};
 use crate::unit_file::{UnitFile, check_line};
 use crate::users;
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,12 +107,7 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     unit.line("WorkingDirectory", release.path()).line("ExecStart", exec);
     ending(&mut unit, app);
     limits(&mut unit, name, app)?;
-    let binds = ids(&used)
-        .iter()
-        .map(tree_path)
-        .chain(HOST_FILES.into_iter().map(|file| format!("-{file}")))
-        .collect::<Vec<_>>();
-    unit.root(&runtime, binds).hardening();
+    unit.root(&runtime, ids(&used).iter().map(tree_path).chain(binds_of_host())).hardening();
     unit.line("ProtectHome", "yes")
         .line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX")
         .line("UMask", "0027");

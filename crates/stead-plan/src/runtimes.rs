@@ -16,9 +16,8 @@ use stead_model::server::{App, Server};
 
 /// What `MountAPIVFS=`, `PrivateTmp=`, `ProtectSystem=` and `ProtectHome=` mount on (`systemd.exec(5)`).
 const MOUNTED_BY_SYSTEMD: [&str; 8] = ["dev", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
-/// Files of the host that tell a service where names are resolved, the time zone, and who is who.
-pub(crate) const HOST_FILES: [&str; 5] =
-    ["/etc/group", "/etc/hosts", "/etc/localtime", "/etc/passwd", "/etc/resolv.conf"];
+/// Files of the host that tell a service where names are resolved, and the time zone.
+const HOST_FILES: [&str; 3] = ["/etc/hosts", "/etc/localtime", "/etc/resolv.conf"];
 
 /// Which runtimes a server needs, those of builds included. Sets without a package need no pin.
 pub fn runtime_keys(server: &Server) -> BTreeSet<RuntimeKey> {
@@ -57,6 +56,12 @@ pub(crate) fn key(server: &Server, debian: Option<&Name>, packages: &[PackageNam
     RuntimeKey::new(debian.unwrap_or(&server.debian).clone(), &server.architecture, packages.iter().cloned())
 }
 
+/// What a unit binds of the host so that its runtime knows who and where it is, as words of
+/// `BindReadOnlyPaths=`. Who is who comes as a folder, so that it is known also of those who are added later.
+pub(crate) fn binds_of_host() -> impl Iterator<Item = String> {
+    [layout::NAMES.to_owned()].into_iter().chain(HOST_FILES.map(|file| format!("-{file}")))
+}
+
 /// What is mounted into a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mounts {
@@ -70,6 +75,7 @@ impl Mounts {
         let mut mounts = Self { folders: BTreeSet::new(), files: BTreeSet::new() };
         MOUNTED_BY_SYSTEMD.iter().for_each(|folder| mounts.folder(folder));
         mounts.folder(layout::TREES);
+        mounts.folder(layout::NAMES);
         HOST_FILES.iter().for_each(|file| mounts.file(file));
         mounts
     }

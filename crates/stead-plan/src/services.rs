@@ -6,7 +6,7 @@
 use crate::error::PlanError;
 use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
-use crate::runtimes::{HOST_FILES, Mounts, key};
+use crate::runtimes::{Mounts, binds_of_host, key};
 use crate::unit_file::{UnitFile, values};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::generation::{Role, Unit};
@@ -116,9 +116,7 @@ fn run_from(
         &key,
         mounts,
     )?;
-    let binds: Vec<String> =
-        ids(used).iter().map(tree_path).chain(HOST_FILES.iter().map(|file| format!("-{file}"))).collect();
-    unit.root(&id, binds);
+    unit.root(&id, ids(used).iter().map(tree_path).chain(binds_of_host()));
     Ok(())
 }
 

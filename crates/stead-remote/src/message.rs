@@ -36,6 +36,11 @@ pub struct Hello {
     pub running: Option<Running>,
     /// Generations that are on the server, newest first.
     pub generations: Vec<Hash>,
+    /// Those of them that are kept whatever happens, sorted.
+    pub pins: Vec<Hash>,
+    /// The declared server that the machine is by now: that of what runs, else of what the next boot comes
+    /// up in. `None`: nothing of Stead's runs.
+    pub server: Option<Name>,
 }
 
 /// What the agent knows about its machine. Never part of a plan.
@@ -414,6 +419,8 @@ pub struct Status {
     pub units: Vec<UnitStatus>,
     /// Generations on the server, newest first.
     pub generations: Vec<Hash>,
+    /// Those of them that are kept whatever happens, sorted.
+    pub pins: Vec<Hash>,
     /// Bytes that the store takes.
     pub store_size: u64,
     /// Seconds since boot.
@@ -452,7 +459,7 @@ pub struct Ended {
     pub generation: Option<Hash>,
     /// What runs now.
     pub active: Option<Hash>,
-    /// Why it went back or got stuck: one line for people.
+    /// Why it went back or got stuck, for people: a headline, then the last words of the unit that failed.
     pub reason: Option<String>,
     /// What is worth telling besides: hooks that failed.
     pub notes: Vec<String>,

@@ -1,7 +1,9 @@
 //! Answers that are streams: descriptions, packages, the journal, and the output of commands.
 //!
-//! Each sends its stream as it comes, and holds none of it in memory. Changes nothing of Stead's.
+//! Each sends its stream as it comes, and holds none of it in memory. Changes nothing of Stead's. What
+//! is started for the operator ends with the operator's connection.
 
+use super::tether::Tether;
 use super::{Answer, Error, Session, refused};
 use crate::inspect;
 use std::fs;
@@ -64,22 +66,18 @@ impl<R: Read, W: Write> Session<R, W> {
         if follow {
             command.arg("--follow");
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = match child {
-            Ok(child) => child,
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut running = match Tether::start(&mut command, &self.line) {
+            Ok(running) => running,
             Err(error) => return Ok(Err(refused(Failure::Server, format!("journalctl cannot be run: {error}")))),
         };
-        let output = child.stdout.take().map(BufReader::new);
+        let output = running.child().stdout.take().map(BufReader::new);
         for line in output.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
-            if let Some(event) = log_event(&line)
-                && let Err(error) = self.event(event)
-            {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error.into());
+            if let Some(event) = log_event(&line) {
+                self.event(event)?;
             }
         }
-        let _ = child.wait();
+        let _ = running.wait();
         Ok(Ok(Reply::Done {}))
     }
 
@@ -102,17 +100,17 @@ impl<R: Read, W: Write> Session<R, W> {
         };
         // Standard input ends at once: what a person types into a command needs a terminal, which is `stead lab ssh`'s or ssh's.
         while !matches!(self.connection.reader.frame()?.kind, Kind::End) {}
-        let output = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = match output {
-            Ok(child) => child,
+        process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = match Tether::start(&mut process, &self.line) {
+            Ok(running) => running,
             Err(error) => {
                 return Ok(Err(refused(Failure::Unknown, format!("`{}` cannot be run: {error}", command[0]))));
             }
         };
-        let errors = child.stderr.take();
+        let errors = running.child().stderr.take();
         let (sender, receiver) = std::sync::mpsc::channel::<(Kind, Vec<u8>)>();
         let mut readers = vec![pump(Kind::Errors, errors, sender.clone())];
-        readers.push(pump(Kind::Data, child.stdout.take(), sender));
+        readers.push(pump(Kind::Data, running.child().stdout.take(), sender));
         for (kind, bytes) in receiver {
             self.connection.writer.frame(kind, &bytes)?;
             self.connection.writer.flush()?;
@@ -120,7 +118,7 @@ impl<R: Read, W: Write> Session<R, W> {
         readers.into_iter().for_each(|reader| drop(reader.join()));
         self.connection.writer.frame(Kind::End, &[])?;
         use std::os::unix::process::ExitStatusExt;
-        let code = child
+        let code = running
             .wait()
             .map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
             .unwrap_or(127);

@@ -53,9 +53,10 @@ pub(crate) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// A whole package, its data compressed with xz.
+/// A whole package, its data compressed with xz: `tool` 1 for amd64.
 pub(crate) fn package(items: &[Item<'_>]) -> Vec<u8> {
-    archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"not read"), ("data.tar.xz", &xz(&data(items)))])
+    let control = data(&[Item::file("./control", 0o644, b"Package: tool\nVersion: 1\nArchitecture: amd64\n")]);
+    archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", &xz(&control)), ("data.tar.xz", &xz(&data(items)))])
 }
 
 pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {

@@ -486,3 +486,20 @@ fn an_architecture_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), "bookworm has no packages for the architecture `sparc`");
     assert!(fetcher.fetch(&site.archive, "../x", "amd64").unwrap_err().source().is_none());
 }
+
+#[test]
+fn a_package_that_is_not_what_its_pin_calls_it_is_refused_though_its_bytes_are_right() {
+    let site = Site::new();
+    let pins = site.pins();
+    let files = site.download(&pins).unwrap();
+    let refusal = |pin: LockedPackage| {
+        let objects = tempfile::tempdir().unwrap();
+        package::unpack_file(&files[0], &pin, &mut Folder(objects.path().to_owned())).unwrap_err().to_string()
+    };
+    let renamed = LockedPackage { version: "2".to_owned(), ..pins[0].clone() };
+    assert_eq!(refusal(renamed), "the package tool is pinned as version `2`, but calls itself `1`");
+    let renamed = LockedPackage { name: "hammer".parse().unwrap(), ..pins[0].clone() };
+    assert_eq!(refusal(renamed), "the package hammer is pinned as name `hammer`, but calls itself `tool`");
+    let renamed = LockedPackage { architecture: "arm64".to_owned(), ..pins[0].clone() };
+    assert_eq!(refusal(renamed), "the package tool is pinned as architecture `arm64`, but calls itself `amd64`");
+}

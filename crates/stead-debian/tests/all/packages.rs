@@ -208,6 +208,19 @@ fn a_runtime_has_what_every_root_has_and_the_mount_points() {
     assert_eq!(tree.get(runtime_bundle()), None);
 }
 
+/// So that whoever is added to the host later is known: a file that is mounted by itself stays the one of then.
+#[test]
+fn a_runtime_that_mounts_the_folder_of_names_has_its_lists_from_there_alone() {
+    let mut runtime = Runtime::of(&[("base", &[Item::file("./etc/base.conf", 0o644, b"1")])]);
+    let tree = runtime.compose(&["run/stead/names"], &[]).unwrap();
+    for list in ["passwd", "group"] {
+        assert_eq!(tree.get(&format!("etc/{list}")), Some(&Entry::Link(format!("/run/stead/names/{list}"))));
+    }
+    assert_eq!(tree.get("run/stead/names"), Some(&Entry::Folder));
+    let tree = runtime.compose(&["run/stead"], &[]).unwrap();
+    assert!(runtime.text(&tree, "etc/passwd").starts_with("root:"), "without it, a few of its own");
+}
+
 fn runtime_bundle() -> &'static str {
     "etc/ssl/certs/ca-certificates.crt"
 }

@@ -8,7 +8,8 @@ use stead_e2e::{Outcome, Stage};
 pub(crate) fn state(lab: &Lab) -> String {
     lab.run(
         "readlink /run/stead/active /var/lib/stead/confirmed; \
-         systemctl show -p Id -p ActiveState -p ExecMainPID -p ActiveEnterTimestampMonotonic 'stead-*' | grep -v activation; true",
+         systemctl list-units --all --plain --no-legend 'stead-*' | cut -d ' ' -f 1 | grep -v -e activation -e recovery | \
+         xargs -r systemctl show -p Id -p ActiveState -p ExecMainPID -p ActiveEnterTimestampMonotonic; true",
     )
 }
 

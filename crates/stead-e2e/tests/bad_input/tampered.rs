@@ -44,3 +44,21 @@ fn what_somebody_wrote_into_is_named_by_verify_never_gone_back_to_and_put_back_b
     holds(&said, &["index.html` was altered on the server", "  now: the server runs generation "]);
     assert_eq!(stage.get("site.small", "/").body, "page two\n");
 }
+
+#[test]
+fn a_lock_that_calls_a_package_something_else_than_it_is_never_gets_to_the_server() {
+    let stage = Stage::with_small(&Small { has_app: false, ..Small::default() }, Machine::bookworm());
+    stage.stead(&["up"]).well();
+    // Its SHA-256 stays, so the server has all of it already.
+    let file = stage.project.join("stead.lock");
+    let honest = std::fs::read_to_string(&file).unwrap();
+    let of_nginx = honest.find("\"name\": \"nginx\"").unwrap();
+    let version = of_nginx + honest[of_nginx..].find("\"version\": \"").unwrap() + "\"version\": \"".len();
+    let own = honest[version..].split('"').next().unwrap();
+    std::fs::write(&file, format!("{}9:{}", &honest[..version], &honest[version..])).unwrap();
+    let said = refused(&stage, 3, &["deploy"]);
+    holds(&said, &[&format!("the package nginx is pinned as version `9:{own}`, but calls itself `{own}`")]);
+    holds(&said, &["  now: the server runs generation ", "  do:  somebody altered stead.lock: restore it"]);
+    std::fs::write(&file, honest).unwrap();
+    assert_eq!(stage.stead(&["deploy"]).well().text("outcome"), "unchanged");
+}

@@ -5,7 +5,7 @@
 
 use super::listen::Listeners;
 use crate::plan::{Draft, unit_name};
-use crate::runtimes::HOST_FILES;
+use crate::runtimes::binds_of_host;
 use crate::unit_file::UnitFile;
 use std::collections::BTreeMap;
 use stead_model::generation::{Role, Unit};
@@ -86,17 +86,17 @@ fn instance(
     let binds = parents
         .into_iter()
         .chain(host_folders.keys().map(ToString::to_string))
-        .chain(HOST_FILES.map(|file| format!("-{file}")));
+        .chain(binds_of_host().filter(|bind| bind != layout::NAMES));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
     unit.hardening().line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX").line("CapabilityBoundingSet", "");
     unit.line("SystemCallFilter", "@system-service").line("SystemCallErrorNumber", "EPERM").line("UMask", "0027");
     unit.text()
 }
 
-/// The binds with which the configuration of a staged generation can be tested: the content, but
-/// not `/run/stead`. A place is held where nginx would otherwise make its own socket.
+/// The binds with which the configuration of a staged generation can be tested: the content and who is
+/// who, but not the rest of `/run/stead`. A place is held where nginx would otherwise make its own socket.
 pub(super) fn binds_of_test(host_folders: &BTreeMap<AbsolutePath, String>) -> Vec<String> {
-    let parents = [layout::GENERATIONS, layout::TREES].map(str::to_owned);
+    let parents = [layout::GENERATIONS, layout::TREES, layout::NAMES].map(str::to_owned);
     let held = format!("/dev/null:{STATUS}");
     parents.into_iter().chain(host_folders.keys().map(ToString::to_string)).chain([held]).collect()
 }
