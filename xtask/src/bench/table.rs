@@ -64,7 +64,7 @@ pub(crate) fn render_trust(results: &[trust::Summary]) -> String {
     let line = |scenario: &str, cells: [&str; 8]| {
         let [runs, lost, pause, slowest, sockets, exit, seconds, own] = cells;
         let line = format!(
-            "{scenario:<12}{runs:>6}{lost:>14}{pause:>18}{slowest:>12}{sockets:>30}{exit:>6}{seconds:>9}{own:>24}"
+            "{scenario:<12}{runs:>6}{lost:>14}{pause:>27}{slowest:>12}{sockets:>30}{exit:>6}{seconds:>9}{own:>24}"
         );
         line.trim_end().to_owned() + "\n"
     };
@@ -87,7 +87,10 @@ pub(crate) fn render_trust(results: &[trust::Summary]) -> String {
             [
                 &result.runs.to_string(),
                 &format!("{} of {}", result.requests_lost, result.requests),
-                &format!("{:.0} ({:.0})", result.longest_pause_ms, result.quiet_pause_ms),
+                &format!(
+                    "{:.0} ({:.0}, {:.0})",
+                    result.longest_pause_ms, result.quiet_pause_ms, result.command_pause_ms
+                ),
                 &format!("{:.0}", result.slowest_ms),
                 &format!(
                     "{}, {}, of {}",

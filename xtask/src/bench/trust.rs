@@ -66,6 +66,8 @@ pub(crate) struct Summary {
     pub(crate) longest_pause_ms: f64,
     /// The same before the command began: what the machine and the visitors do to each other by themselves.
     pub(crate) quiet_pause_ms: f64,
+    /// The same until the command ended: without what comes when connections are due, and all come back at once.
+    pub(crate) command_pause_ms: f64,
     /// The slowest good answer.
     pub(crate) slowest_ms: f64,
     /// Opened, those opened again included.
@@ -90,6 +92,8 @@ struct Run {
     seen: Seen,
     /// The longest pause before the command began.
     quiet_ms: f64,
+    /// The longest until it ended.
+    command_ms: f64,
     early: u64,
     seconds: f64,
 }
@@ -98,6 +102,7 @@ struct Run {
 struct Visited {
     seen: Seen,
     quiet_ms: f64,
+    command_ms: f64,
     /// When the command began, since 1970.
     began: Duration,
     seconds: f64,
@@ -184,7 +189,8 @@ fn run(bench: &mut Bench<'_>, server: &Server, scenario: Trust, packages: Option
     }
     program.ask::<serde_json::Value>(&["check"])?;
 
-    let Visited { seen, quiet_ms, began, seconds, output, lets_go } = visited(bench, server, scenario, version)?;
+    let Visited { seen, quiet_ms, command_ms, began, seconds, output, lets_go } =
+        visited(bench, server, scenario, version)?;
     if output.status.code() != Some(scenario.exit()) {
         return Err(said(
             &format!("the deploy of `{}`, which has to exit with {},", scenario.name(), scenario.exit()),
@@ -206,7 +212,7 @@ fn run(bench: &mut Bench<'_>, server: &Server, scenario: Trust, packages: Option
         bench.update("billtracker")?;
     }
     let early = seen.endings.iter().filter(|ending| ending.is_early(&lets_go, DRAIN)).count() as u64;
-    let run = Run { seen, quiet_ms, early, seconds };
+    let run = Run { seen, quiet_ms, command_ms, early, seconds };
     tell(&run, began, &lets_go);
     Ok(run)
 }
@@ -239,10 +245,11 @@ fn visited(bench: &Bench<'_>, server: &Server, scenario: Trust, version: Option<
         let Ok((output, seconds)) = deploy.join() else { return fail("the bench's own thread failed") };
         Ok((output?, seconds.as_secs_f64()))
     })?;
+    let command_ms = visitors.longest_pause_ms();
     // Also where nobody met the candidate: what went back may have made nginx let go.
     thread::sleep(DRAIN + MARGIN);
     let seen = visitors.go()?;
-    Ok(Visited { seen, quiet_ms, began: since, seconds, output, lets_go: server.lets_go(since)? })
+    Ok(Visited { seen, quiet_ms, command_ms, began: since, seconds, output, lets_go: server.lets_go(since)? })
 }
 
 /// Adds up the runs of a scenario; `None` when there was none.
@@ -257,6 +264,7 @@ fn summary(scenario: Trust, runs: &[Run]) -> Option<Summary> {
         requests_lost: sum(&|run| run.seen.requests_lost),
         longest_pause_ms: most(&|run| run.seen.longest_pause_ms),
         quiet_pause_ms: most(&|run| run.quiet_ms),
+        command_pause_ms: most(&|run| run.command_ms),
         slowest_ms: most(&|run| run.seen.slowest_ms),
         web_sockets: sum(&|run| run.seen.web_sockets),
         web_sockets_closed_early: sum(&|run| run.early),
@@ -271,13 +279,14 @@ fn summary(scenario: Trust, runs: &[Run]) -> Option<Summary> {
 fn tell(run: &Run, began: Duration, lets_go: &[LetsGo]) {
     let seen = &run.seen;
     eprintln!(
-        "  {} of {} requests lost, pause {:.0} ms (at {:.1} s; before the command {:.0} ms), slowest {:.0} ms, latest {:.0} ms; {} WebSockets, {} closed early, {} when due; \
+        "  {} of {} requests lost, pause {:.0} ms (at {:.1} s; before the command {:.0} ms, until its end {:.0} ms), slowest {:.0} ms, latest {:.0} ms; {} WebSockets, {} closed early, {} when due; \
          nginx let go {} times; command {:.2} s, visitors' CPU {:.0} %",
         seen.requests_lost,
         seen.requests,
         seen.longest_pause_ms,
         seen.longest_pause_at.as_secs_f64() - began.as_secs_f64(),
         run.quiet_ms,
+        run.command_ms,
         seen.slowest_ms,
         seen.latest_ms,
         seen.web_sockets,
@@ -340,6 +349,7 @@ mod tests {
                 ..Seen::default()
             },
             quiet_ms: pause / 2.0,
+            command_ms: pause / 1.5,
             early,
             seconds,
         };
@@ -347,7 +357,8 @@ mod tests {
             summary(Trust::Late, &[run(0, 0, 20.0, 7.0), run(1, 2, 90.0, 5.0), run(0, 0, 30.0, 6.0)]).unwrap();
         assert_eq!((summary.requests, summary.requests_lost, summary.longest_pause_ms), (30, 1, 90.0));
         assert_eq!((summary.web_sockets, summary.web_sockets_closed_early, summary.web_sockets_closed_due), (6, 2, 4));
-        assert_eq!((summary.exit, summary.seconds, summary.quiet_pause_ms), (4, 7.0, 45.0));
+        assert_eq!((summary.exit, summary.seconds), (4, 7.0));
+        assert_eq!((summary.quiet_pause_ms, summary.command_pause_ms), (45.0, 60.0));
         assert_eq!(super::summary(Trust::Late, &[]), None);
     }
 
