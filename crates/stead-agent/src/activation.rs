@@ -3,7 +3,8 @@
 //! `activations/<id>/record.json` is the journal: the phase in it is durable before the actions of
 //! the phase begin. `events.jsonl` beside it is what whoever follows reads; it may lose its end in a
 //! power cut. What an operator tells a running activation (confirm, cancel) is an empty file in
-//! `/run/stead`, gone with a reboot, as the activation's trial is.
+//! `/run/stead`, gone with a reboot, as the activation's trial is. `reserve` holds some of the disk for the journal
+//! until the activation has ended.
 
 use crate::server::RealServer;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ use stead_store::{Guard, Store};
 
 /// In an activation's folder: a link to the agent that carries it out.
 const AGENT: &str = "agent";
+/// Bytes that are set aside for the journal: some ten entries, of several blocks each.
+const RESERVE: usize = 256 << 10;
 
 /// An activation's folder.
 #[derive(Debug, Clone)]
@@ -152,6 +155,7 @@ impl Folder {
         let folder = Self::of(&journal.record.id)?;
         fs::create_dir_all(&folder.path).map_err(folder.failed("make its folder"))?;
         symlink(agent, folder.path.join(AGENT)).map_err(folder.failed("name its agent"))?;
+        fs::write(folder.reserve(), vec![b'.'; RESERVE]).map_err(folder.failed("set space aside"))?;
         folder.write(journal)?;
         let unfinished = Path::new(layout::UNFINISHED);
         let temporary = unfinished.with_extension("new");
@@ -198,6 +202,12 @@ impl Folder {
         serde_json::from_slice(&text).map_err(|error| self.failed("understand its journal")(error.into()))
     }
 
+    /// Space that is set aside while the activation goes on: a disk that fills up meanwhile cannot keep
+    /// the journal from saying how it goes on, and ends.
+    fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
     /// Writes the journal, durably, by rename.
     pub fn write(&self, journal: &Journal) -> Result<(), Error> {
         let write = || -> io::Result<()> {
@@ -208,7 +218,16 @@ impl Folder {
             fs::rename(&temporary, self.path.join("record.json"))?;
             sync_folder(&self.path)
         };
-        write().map_err(self.failed("write its journal"))
+        if journal.record.phase.is_end() {
+            let _ = fs::remove_file(self.reserve());
+        }
+        let written = match write() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && fs::remove_file(self.reserve()).is_ok() => {
+                write()
+            }
+            written => written,
+        };
+        written.map_err(self.failed("write its journal"))
     }
 
     /// Adds a line to the event log. Not durable; a failure to write it changes nothing else.
@@ -316,16 +335,17 @@ pub fn carry_out(id: &str) -> Result<message::Ended, Error> {
     walk(id, false)
 }
 
-/// Takes up an activation whose process or machine went down. Nothing to do for one that ended.
+/// Takes up an activation whose process or machine went down, and tells how it ended. Nothing to do, and to tell,
+/// for one that had ended.
 ///
 /// # Errors
 /// As [`carry_out`].
-pub fn recover(id: &str) -> Result<(), Error> {
+pub fn recover(id: &str) -> Result<Option<message::Ended>, Error> {
     let folder = Folder::of(id)?;
     if folder.read()?.record.phase.is_end() && !folder.is_unfinished() {
-        return Ok(());
+        return Ok(None);
     }
-    walk(id, true).map(drop)
+    walk(id, true).map(Some)
 }
 
 /// Ends an activation whose time is over: what carries it out does not do so by itself, so it is killed, and the
@@ -346,7 +366,7 @@ pub fn expire(id: &str) -> Result<(), Error> {
         Phase::Confirmed | Phase::GoingBack => {}
         Phase::WentBack | Phase::Stuck | Phase::Done => {}
     }
-    recover(id)
+    recover(id).map(drop)
 }
 
 fn walk(id: &str, is_recovery: bool) -> Result<message::Ended, Error> {

@@ -532,8 +532,12 @@ fn ended_without_words(folder: &Folder, active: Option<Hash>) -> Option<Answer> 
     if states.get(&unit).is_some_and(|state| !state.is_gone()) {
         return None;
     }
-    let failed = activation::recover(folder.id()).err();
-    let ended = ended_already(folder, active).or_else(|| {
+    let (taken_up, failed) = match activation::recover(folder.id()) {
+        Ok(ended) => (ended, None),
+        Err(error) => (None, Some(error)),
+    };
+    // Its journal may not know how it ended, on a full disk.
+    let ended = ended_already(folder, active).or(taken_up).or_else(|| {
         let journal = folder.read().ok()?;
         Some(Ended {
             activation: Some(journal.record.id),

@@ -1,7 +1,8 @@
 //! Walks the table: journal, act, look what happened, next row.
 //!
-//! Promises that no action begins before its phase is in the journal, and that whatever the effects
-//! do, the walk ends in an end phase or stops at an effect that the journal could not record.
+//! Promises that no action forward begins before its phase is in the journal, and that whatever the effects
+//! do, the walk ends in an end phase or stops at an effect that the journal could not record. The way back
+//! is gone also when nothing can be journalled, as on a full disk.
 
 use crate::converge;
 use crate::effects::{Failure, Login, Pair, Result, Server};
@@ -20,8 +21,8 @@ pub struct Ended {
 /// Walks from `phase` with `event` until an end.
 ///
 /// # Errors
-/// When the journal cannot be written: nothing more is done then, because nothing that is done
-/// could be taken back after a crash. Recovery takes it up from the last journalled phase.
+/// When the journal cannot be written on the way forward: nothing more is done then, because nothing
+/// that is done could be taken back after a crash. Recovery takes it up from the last journalled phase.
 pub fn run(server: &mut impl Server, pair: Pair<'_>, phase: Phase, event: Event) -> Result<Ended> {
     let mut reason: Option<String> = None;
     let (mut phase, mut event) = (phase, event);
@@ -34,8 +35,21 @@ pub fn run(server: &mut impl Server, pair: Pair<'_>, phase: Phase, event: Event)
             reason = reason.or(Some("the activation was interrupted".to_owned()));
         }
         phase = to;
-        server.journal(phase, reason.as_deref())?;
-        event = act(server, pair, phase, actions, &mut reason)?;
+        if let Err(failure) = server.journal(phase, reason.as_deref()) {
+            // On the way back nothing depends on the entry: recovery takes the same way from every phase before it.
+            match phase {
+                Phase::GoingBack | Phase::WentBack | Phase::Stuck => server.tell(&failure.0),
+                _ => return Err(failure),
+            }
+        }
+        event = match act(server, pair, phase, actions, &mut reason) {
+            // It is over, whether that could be noted or not; whoever takes it up again notes it.
+            Err(failure) if phase.is_end() => {
+                server.tell(&failure.0);
+                break;
+            }
+            acted => acted?,
+        };
     }
     Ok(Ended { phase, reason })
 }

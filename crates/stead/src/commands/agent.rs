@@ -13,7 +13,7 @@ pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
             stead_agent::activation::carry_out(id).map(drop).map_err(|error| crate::failure::chain(&error))
         }
         Some(Agent::Recover { id }) => {
-            stead_agent::activation::recover(id).map_err(|error| crate::failure::chain(&error))
+            stead_agent::activation::recover(id).map(drop).map_err(|error| crate::failure::chain(&error))
         }
         Some(Agent::Expire { id }) => {
             stead_agent::activation::expire(id).map_err(|error| crate::failure::chain(&error))
