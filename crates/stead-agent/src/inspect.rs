@@ -69,6 +69,28 @@ pub fn history(limit: Option<u32>) -> Vec<Record> {
     text.lines().rev().filter_map(|line| serde_json::from_str(line).ok()).take(most).collect()
 }
 
+/// Generations that are kept whatever happens, sorted. One that is not on the server any more is no pin.
+pub fn pins() -> Vec<Hash> {
+    let files = fs::read_dir(layout::PINS).into_iter().flatten().flatten();
+    let ids = files.filter_map(|entry| entry.file_name().to_str()?.parse::<Hash>().ok());
+    let mut pins: Vec<Hash> = ids.filter(|id| Path::new(layout::GENERATIONS).join(id.to_string()).is_dir()).collect();
+    pins.sort_unstable();
+    pins
+}
+
+/// The declared server that a generation is of; `None`: nothing runs in it, so the machine is nobody's.
+pub fn server_of(store: &Store, id: &Hash) -> Option<Name> {
+    // Only these of all fields: a login waits for it.
+    #[derive(serde::Deserialize)]
+    struct Head {
+        server: Name,
+        units: BTreeMap<UnitName, serde::de::IgnoredAny>,
+    }
+    let text = fs::read(store.generation_path(id).join(stead_store::generation::DESCRIPTION)).ok()?;
+    let head: Head = serde_json::from_slice(&text).ok()?;
+    (!head.units.is_empty()).then_some(head.server)
+}
+
 /// What runs, and how.
 pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> Status {
     let generation = active.and_then(|id| store.generation(&id).ok().flatten());
@@ -89,6 +111,7 @@ pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> S
         last: history(Some(1)).pop(),
         units: unit_states(&units),
         generations: store.generations().unwrap_or_default(),
+        pins: pins(),
         store_size: size(Path::new(layout::STATE)),
         uptime: uptime(),
     }

@@ -108,7 +108,8 @@ pub fn serve<R: Read + AsFd, W: Write>(input: R, output: W) -> Result<(), Error>
     let store = Store::open(Path::new(layout::STATE)).map_err(|error| Error::Store(error.to_string()))?;
     fs::create_dir_all(layout::RUN).map_err(Error::Own)?;
     take_up_what_was_interrupted();
-    let mut session = Session { connection: Connection::new(input, output), store, guard: None, is_over: false };
+    let line = input.as_fd().try_clone_to_owned().map_err(Error::Own)?;
+    let mut session = Session { connection: Connection::new(input, output), line, store, guard: None, is_over: false };
     let hello = session.hello()?;
     session.connection.send(&hello)?;
     loop {
@@ -158,15 +159,17 @@ impl<R: Read, W: Write> Session<R, W> {
     }
 
     fn hello(&self) -> Result<Hello, Error> {
-        let active = self.active();
+        let (active, confirmed) = (self.active(), self.confirmed());
         Ok(Hello {
             protocol: PROTOCOL,
             agent: agent::own_hash().map_err(Error::Own)?,
             machine: inspect::machine(),
             active,
-            confirmed: self.confirmed(),
+            confirmed,
             running: inspect::running(),
             generations: self.store.generations().unwrap_or_default(),
+            pins: inspect::pins(),
+            server: active.or(confirmed).and_then(|id| inspect::server_of(&self.store, &id)),
         })
     }
 
@@ -444,8 +447,7 @@ impl<R: Read, W: Write> Session<R, W> {
             }
         }
         kept.extend(last.into_iter().take(keep as usize));
-        let pins = fs::read_dir(layout::PINS).into_iter().flatten().flatten();
-        kept.extend(pins.filter_map(|entry| entry.file_name().to_str()?.parse::<Hash>().ok()));
+        kept.extend(inspect::pins());
         let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
         let collected = self.store.collect(guard, &kept, dry).map_err(of_store)?;
         Ok(Reply::Collected(Collected {
@@ -471,12 +473,20 @@ impl<R: Read, W: Write> Session<R, W> {
         if self.generation(Some(*generation)).is_none() {
             return Err(refused(Failure::Unknown, format!("generation {} is not on the server", generation.short())));
         }
-        let path = Path::new(layout::PINS).join(generation.to_string());
-        let done = match keep {
-            true => fs::create_dir_all(layout::PINS).and_then(|()| fs::write(&path, b"")),
-            false => fs::remove_file(&path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) }),
+        // Not while somebody collects, or deploys.
+        self.hold()?;
+        let pins = Path::new(layout::PINS);
+        let path = pins.join(generation.to_string());
+        let change = || -> std::io::Result<()> {
+            fs::create_dir_all(pins)?;
+            match keep {
+                true => fs::write(&path, b"")?,
+                false => fs::remove_file(&path).or_else(|error| if path.exists() { Err(error) } else { Ok(()) })?,
+            }
+            fs::File::open(pins)?.sync_all()
         };
-        done.map(|()| Reply::Done {}).map_err(|error| refused(Failure::Server, error.to_string()))
+        change().map_err(|error| refused(Failure::Server, format!("the pin cannot be written: {error}")))?;
+        Ok(Reply::Done {})
     }
 }
 

@@ -5,14 +5,15 @@ use crate::lab::{Lab, Machine};
 use crate::outcome::Outcome;
 use crate::project::{self, Small};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use xtask::load::{self, Config, Connections, Handle, Target};
 
 /// Commands that are about a server, and take `--lab`.
-const ON_A_SERVER: [&str; 10] =
-    ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "verify"];
+const ON_A_SERVER: [&str; 11] =
+    ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "pin", "verify"];
 
 /// Everything that an end-to-end test needs. Removed when dropped.
 #[derive(Debug)]
@@ -56,6 +57,26 @@ impl Stage {
             command.args(["--lab", self.lab.name()]);
         }
         command.args(rest);
+        command
+    }
+
+    /// The program with these words, and `--json`, as another operator runs it, on a machine that knows nothing of
+    /// this one's: they have the project, a way in by ssh, and no registry of anything.
+    pub fn elsewhere(&self, words: &[&str]) -> Command {
+        let home = self.lab.folder().join("elsewhere");
+        let ssh = home.join("bin/ssh");
+        fs::create_dir_all(home.join("bin")).expect("a folder can be made in target/e2e");
+        let config = self.lab.itself().ssh_config();
+        let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec ssh -F '{}' \"$@\"\n", config.display());
+        fs::write(&ssh, script).expect("a file can be written");
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("a file can be made a program");
+        let mut command = self.lab.program();
+        command.env("HOME", &home).env("STEAD_STATE", home.join("state")).env("STEAD_CACHE", home.join("cache"));
+        command.env("STEAD_DEBIAN_MIRROR", "http://127.0.0.1:9/debian");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", home.join("bin").display()));
+        command.arg("--json").arg("--project").arg(&self.project).args(words);
+        command.arg("--host").arg(format!("root@{}", self.lab.itself().ssh_host()));
         command
     }
 

@@ -43,6 +43,56 @@ fn collection_keeps_what_can_be_gone_back_to_and_nothing_else() {
 }
 
 #[test]
+fn a_pinned_generation_outlives_every_collection_and_can_be_gone_back_to() {
+    let mut small = Small { has_app: false, ..Small::default() };
+    let stage = Stage::with_small(&small, Machine::bookworm());
+    let generations: Vec<String> = (0..3)
+        .map(|number| {
+            small.page = format!("page {number}\n");
+            small.write(&stage.project);
+            stage.stead(&["up", "--soak", "0"]).well().text("generation")
+        })
+        .collect();
+    let pins = || stage.stead(&["pin"]).well().json()["pins"].clone();
+    let kept = || {
+        let status = stage.stead(&["status"]).well().json();
+        let kept = status["generations"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+        kept.collect::<std::collections::BTreeSet<String>>()
+    };
+    let set = |ids: &[&String]| ids.iter().map(|id| (*id).clone()).collect::<std::collections::BTreeSet<String>>();
+    assert_eq!(pins(), serde_json::json!([]));
+
+    let digits = &generations[0][..8];
+    let pinned = stage.stead(&["pin", digits]).well().json();
+    assert_eq!((pinned["generation"].as_str(), pinned["changed"].as_bool()), (Some(&*generations[0]), Some(true)));
+    assert_eq!(stage.stead(&["pin", digits]).well().json()["changed"], false);
+    assert_eq!(pins(), serde_json::json!([generations[0]]));
+    assert!(stage.stead_in_words(&["pin"]).well().stdout.starts_with(digits));
+    assert!(stage.stead_in_words(&["status"]).well().stdout.contains(&format!("pinned: {digits}")));
+    assert!(stage.stead_in_words(&["history"]).well().stdout.contains(" (pinned)"));
+
+    stage.stead(&["gc", "--keep", "0"]).well();
+    assert_eq!(kept(), set(&[&generations[0], &generations[2]]), "the pinned one, and what runs");
+    // Not what is not there, and not what could be several or none.
+    stage.stead(&["pin", &generations[1]]).exits(1).tells("keeps no generation");
+    stage.stead(&["pin", "abc"]).exits(1).tells("too short");
+    stage.stead(&["pin", "--remove"]).exits(2);
+
+    // Also after a reboot, which forgets what is in memory alone.
+    stage.lab.cut_and_boot();
+    assert_eq!(pins(), serde_json::json!([generations[0]]));
+    assert_eq!(stage.stead(&["rollback", digits]).well().text("generation"), generations[0]);
+    assert_eq!(stage.get("site.small", "/").body, "page 0\n");
+    stage.stead(&["rollback", &generations[2]]).well();
+
+    let removed = stage.stead(&["pin", digits, "--remove"]).well().json();
+    assert_eq!((removed["pinned"].as_bool(), removed["pins"].as_array().map(Vec::len)), (Some(false), Some(0)));
+    stage.stead(&["gc", "--keep", "0"]).well();
+    assert_eq!(kept(), set(&[&generations[2]]));
+    stage.stead(&["verify"]).well();
+}
+
+#[test]
 fn verification_finds_and_names_every_altered_byte() {
     let stage = Stage::with_small(&Small { has_app: false, ..Small::default() }, Machine::bookworm());
     stage.stead(&["up"]).well();

@@ -67,5 +67,7 @@ fn hello(store: &Store) -> Result<Hello, Box<dyn std::error::Error>> {
         confirmed: None,
         running: None,
         generations: store.generations()?,
+        pins: Vec::new(),
+        server: None,
     })
 }

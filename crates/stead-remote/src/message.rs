@@ -15,7 +15,7 @@ use stead_model::name::{Name, UnitName};
 /// The version of everything in this file and of the frames below it. Both sides are the same
 /// program nearly always, because the operator's side brings the agent along; where they are not,
 /// the conversation ends at [`Hello`] with words.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What the agent says as soon as it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,11 @@ pub struct Hello {
     pub running: Option<Running>,
     /// Generations that are on the server, newest first.
     pub generations: Vec<Hash>,
+    /// Those of them that are kept whatever happens, sorted.
+    pub pins: Vec<Hash>,
+    /// The declared server that the machine is by now: that of what runs, else of what the next boot comes
+    /// up in. `None`: nothing of Stead's runs.
+    pub server: Option<Name>,
 }
 
 /// What the agent knows about its machine. Never part of a plan.
@@ -408,6 +413,8 @@ pub struct Status {
     pub units: Vec<UnitStatus>,
     /// Generations on the server, newest first.
     pub generations: Vec<Hash>,
+    /// Those of them that are kept whatever happens, sorted.
+    pub pins: Vec<Hash>,
     /// Bytes that the store takes.
     pub store_size: u64,
     /// Seconds since boot.
@@ -446,7 +453,7 @@ pub struct Ended {
     pub generation: Option<Hash>,
     /// What runs now.
     pub active: Option<Hash>,
-    /// Why it went back or got stuck: one line for people.
+    /// Why it went back or got stuck, for people: a headline, then the last words of the unit that failed.
     pub reason: Option<String>,
     /// What is worth telling besides: hooks that failed.
     pub notes: Vec<String>,

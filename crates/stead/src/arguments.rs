@@ -165,6 +165,9 @@ Examples:
         /// Find the running or the last activation again: confirm it if it waits for that, and tell how it ends
         #[arg(long)]
         attach: bool,
+        /// The machine ran another server of Stead's so far: it becomes this one, and what it ran goes
+        #[arg(long)]
+        rename: bool,
         #[command(flatten)]
         trial: Trial,
     },
@@ -181,6 +184,9 @@ Examples:
     Up {
         #[command(flatten)]
         target: Target,
+        /// The machine ran another server of Stead's so far: it becomes this one, and what it ran goes
+        #[arg(long)]
+        rename: bool,
         #[command(flatten)]
         trial: Trial,
     },
@@ -267,8 +273,8 @@ Examples:
     },
     /// Remove from the server what no kept generation needs
     ///
-    /// Kept are what runs, what the next boot comes up in, and the last generations that were confirmed. The data of the
-    /// apps is never touched.
+    /// Kept are what runs, what the next boot comes up in, the last generations that were confirmed, and those that are
+    /// pinned (`stead pin`). The data of the apps is never touched.
     #[command(after_help = "\
 Examples:
   stead gc --dry-run            how much would it be?
@@ -282,6 +288,29 @@ Examples:
         /// How many of the last generations stay
         #[arg(long, value_name = "COUNT", default_value_t = 5)]
         keep: u32,
+    },
+    /// Keep a generation whatever happens, or list those that are kept so
+    ///
+    /// A pinned generation is never collected, by `stead gc` or otherwise, and can be gone back to at any time: the last one
+    /// before a risky change, for instance.
+    #[command(after_help = "\
+Examples:
+  stead pin                     which are pinned?
+  stead pin 3f2a91c0            keep this one; `stead history` lists them
+  stead pin 3f2a91c0 --remove   no longer
+  stead rollback 3f2a91c0       go back to it, however old it is")]
+    Pin {
+        /// The generation, by its first digits, at least four; without it, the pins are listed
+        #[arg(value_name = "GENERATION")]
+        generation: Option<String>,
+        /// Do not keep it any longer
+        #[arg(long, requires = "generation")]
+        remove: bool,
+        /// The server, as named in stead.ncl; not needed when the project has one
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Compare every file of Stead's on the server with its hash
     ///

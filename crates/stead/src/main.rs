@@ -80,9 +80,11 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
         Command::Update { inputs } => commands::update::update(global, inputs, output),
         Command::Check { server } => commands::check::check(global, server.as_deref(), output),
         Command::Plan { target } => commands::plan::plan(global, target, output),
-        Command::Deploy { target, attach: true, trial } => commands::deploy::attach(global, target, trial, output),
-        Command::Deploy { target, attach: false, trial } => commands::deploy::deploy(global, target, trial, output),
-        Command::Up { target, trial } => commands::deploy::up(global, target, trial, output),
+        Command::Deploy { target, attach: true, trial, .. } => commands::deploy::attach(global, target, trial, output),
+        Command::Deploy { target, attach: false, rename, trial } => {
+            commands::deploy::deploy(global, target, *rename, trial, output)
+        }
+        Command::Up { target, rename, trial } => commands::deploy::up(global, target, *rename, trial, output),
         Command::Rollback { to, server, place, trial } => {
             let target = Target { server: server.clone(), place: place.clone() };
             commands::deploy::rollback(global, &target, to.as_deref(), trial, output)
@@ -96,6 +98,10 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
             return commands::inspect::exec(global, target, app.as_deref(), command, output);
         }
         Command::Gc { target, dry_run, keep } => commands::inspect::gc(global, target, *dry_run, *keep, output),
+        Command::Pin { generation, remove, server, place } => {
+            let target = Target { server: server.clone(), place: place.clone() };
+            commands::inspect::pin(global, &target, generation.as_deref(), !remove, output)
+        }
         Command::Verify { target } => commands::inspect::verify(global, target, output),
         Command::Lab(lab) => return commands::lab::lab(lab, output),
         Command::Completions { shell } => {

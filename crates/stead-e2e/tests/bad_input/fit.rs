@@ -104,3 +104,24 @@ fn a_port_that_a_foreign_program_has_is_refused_with_the_program_and_its_process
     stage.stead(&["up"]).well();
     assert_eq!(stage.get("app.small", "/").body, "one");
 }
+
+#[test]
+fn a_machine_that_is_another_server_is_left_alone_until_it_is_told_to_become_this_one() {
+    let stage = Stage::with_small(&Small { has_app: false, ..Small::default() }, Machine::bookworm());
+    let one = stage.stead(&["up"]).well().text("generation");
+    let declaration = stage.project.join("stead.ncl");
+    let text = std::fs::read_to_string(&declaration).unwrap();
+    std::fs::write(&declaration, text.replace("servers.small", "servers.large")).unwrap();
+    for command in ["deploy", "up"] {
+        let said = refused(&stage, 1, &[command]);
+        let words = ["error: this is the declaration of `large`, but ", " is the server `small`", "--rename"];
+        holds(&said, &words);
+        holds(&said, &[&format!("  now: the server runs generation {}", &one[..8])]);
+    }
+    let two = stage.stead(&["deploy", "--rename"]).well().text("generation");
+    assert_ne!(one, two);
+    // Now it is `large`; and what was `small` can be gone back to, as ever.
+    assert_eq!(stage.stead(&["deploy"]).well().text("outcome"), "unchanged");
+    assert_eq!(stage.stead(&["rollback"]).well().text("generation"), one);
+    refused(&stage, 1, &["deploy"]);
+}

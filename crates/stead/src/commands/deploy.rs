@@ -36,7 +36,13 @@ struct Measured {
 }
 
 /// update + check + deploy.
-pub(crate) fn up(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn up(
+    global: &Global,
+    target: &Target,
+    rename: bool,
+    trial: &Trial,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let began = Instant::now();
     output.phase("update");
     // The login goes on while the project is evaluated and the inputs are resolved.
@@ -48,22 +54,29 @@ pub(crate) fn up(global: &Global, target: &Target, trial: &Trial, output: &mut O
     if !moved.is_empty() {
         update::show(&moved, output);
     }
-    deploy_loaded(&project, target, connecting, trial, began, output)
+    deploy_loaded(&project, target, connecting, rename, trial, began, output)
 }
 
 /// check + deploy.
-pub(crate) fn deploy(global: &Global, target: &Target, trial: &Trial, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn deploy(
+    global: &Global,
+    target: &Target,
+    rename: bool,
+    trial: &Trial,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let early = connect::early(&global.project, target);
     let project = project::load(&global.project, output)?;
     let connecting = connect::keep(early, &global.project, project.server(target.server.as_deref())?, target)?;
-    deploy_loaded(&project, target, connecting, trial, began, output)
+    deploy_loaded(&project, target, connecting, rename, trial, began, output)
 }
 
 fn deploy_loaded(
     project: &Loaded,
     target: &Target,
     connecting: Connecting,
+    rename: bool,
     trial: &Trial,
     began: Instant,
     output: &mut Output,
@@ -75,6 +88,9 @@ fn deploy_loaded(
     let ready = project.plan(server, &snapshots, output)?;
     output.phase("connect");
     let mut connected = connecting.join(output)?;
+    if !rename {
+        is_this_server(&connected, server)?;
+    }
     let id = ready.planned.generation.id();
     let is_live = connected.hello.active == Some(id) && connected.hello.confirmed == Some(id);
     if !is_live {
@@ -108,6 +124,19 @@ fn deploy_loaded(
     }
     hooks::after(server, &project.root, Told { ended: Some(&ended), ..told }, output);
     conclude(&connected, server, &ended, &measured, output)
+}
+
+/// Refuses a machine that is another server of somebody's: what it runs would go away.
+fn is_this_server(connected: &Connected, server: &Server) -> Result<(), Failure> {
+    let Some(other) = connected.hello.server.as_ref().filter(|other| **other != server.name) else { return Ok(()) };
+    let what = format!(
+        "this is the declaration of `{}`, but {} is the server `{other}`",
+        server.name, connected.hello.machine.hostname
+    );
+    Err(Failure::request(what).runs(connected.runs()).hint(format!(
+        "check `host` of `{}` in stead.ncl; with `--rename` the machine becomes `{}`, and what it runs now goes",
+        server.name, server.name
+    )))
 }
 
 fn settings(trial: &Trial) -> Settings {
@@ -315,7 +344,7 @@ pub(crate) fn rollback(
 }
 
 /// The kept generation that these first digits mean.
-fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
+pub(crate) fn kept(connected: &Connected, text: &str) -> Result<Hash, Failure> {
     let found: Vec<&Hash> = connected.hello.generations.iter().filter(|id| id.to_string().starts_with(text)).collect();
     match found[..] {
         _ if text.len() < 4 => Err(Failure::request(format!("`{text}` is too short for a generation"))

@@ -1,13 +1,15 @@
-//! Looking at a server, and looking after it: `status`, `history`, `logs`, `exec`, `gc`, `verify`.
+//! Looking at a server, and looking after it: `status`, `history`, `logs`, `exec`, `gc`, `pin`, `verify`.
 
 use crate::arguments::{Global, Target};
 use crate::connect::{self, Connected};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Paint, ago, bytes};
 use crate::project;
+use serde_json::json;
 use std::io::Write;
 use std::process::ExitCode;
 use stead_model::activation::{Phase, Verb};
+use stead_model::hash::Hash;
 use stead_model::name::Name;
 use stead_remote::frame::Kind;
 use stead_remote::message::{Event, Reply, Request};
@@ -57,6 +59,10 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
         let restarts = if unit.restarts > 0 { format!(" · restarted {}×", unit.restarts) } else { String::new() };
         output.data(&format!("  {:<44} {state}{port}{memory}{restarts}", unit.name));
     }
+    if !status.pins.is_empty() {
+        let pins: Vec<String> = status.pins.iter().map(Hash::short).collect();
+        output.data(&format!("  pinned: {}", pins.join(", ")));
+    }
     if let Some(running) = &status.running {
         output.data(&format!("  an activation is under way: {} by {}", running.activation, running.by));
     }
@@ -86,7 +92,11 @@ pub(crate) fn history(global: &Global, target: &Target, lines: u32, output: &mut
             Phase::WentBack => output.paint(Paint::Changed, "went back"),
             _ => output.paint(Paint::Removed, "stuck"),
         };
-        let kept = if connected.hello.generations.contains(&record.generation) { "" } else { " (not kept)" };
+        let kept = match &record.generation {
+            id if connected.hello.pins.contains(id) => " (pinned)",
+            id if connected.hello.generations.contains(id) => "",
+            _ => " (not kept)",
+        };
         let mark = if connected.hello.active == Some(record.generation) { "*" } else { " " };
         let reason = record
             .reason
@@ -190,6 +200,48 @@ pub(crate) fn gc(global: &Global, target: &Target, dry: bool, keep: u32, output:
         collected.objects,
         bytes(collected.bytes)
     ));
+    Ok(())
+}
+
+/// Keeps a generation whatever happens, or no longer; without one, lists those that are kept so.
+pub(crate) fn pin(
+    global: &Global,
+    target: &Target,
+    generation: Option<&str>,
+    keep: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut connected = connect(global, target, output)?;
+    let Some(text) = generation else {
+        let reply = connected.ask(&Request::History { limit: None }, |_, _| Ok(()))?;
+        let Reply::History { records } = reply else { return Err(unexpected()) };
+        output.finish();
+        output.json(&json!({ "pins": connected.hello.pins }));
+        let now = jiff::Timestamp::now().as_second();
+        for id in &connected.hello.pins {
+            let last = records.iter().find(|record| record.generation == *id && record.phase == Phase::Done);
+            let when = last.map(|record| format!("  {}  {}", ago(now - record.began), record.by)).unwrap_or_default();
+            output.data(&format!("{}{when}", id.short()));
+        }
+        if connected.hello.pins.is_empty() {
+            output.data("nothing is pinned");
+        }
+        return Ok(());
+    };
+    let id = super::deploy::kept(&connected, text)?;
+    let was = connected.hello.pins.contains(&id);
+    let reply = connected.ask(&Request::Pin { generation: id, keep }, |_, _| Ok(()))?;
+    let Reply::Done {} = reply else { return Err(unexpected()) };
+    output.finish();
+    let mut pins: Vec<Hash> = connected.hello.pins.iter().copied().filter(|pin| *pin != id).collect();
+    pins.extend(keep.then_some(id));
+    pins.sort_unstable();
+    output.json(&json!({ "generation": id, "pinned": keep, "changed": was != keep, "pins": pins }));
+    output.data(&match (keep, was) {
+        (true, _) => format!("generation {} is kept, whatever is collected", id.short()),
+        (false, true) => format!("generation {} is no longer pinned: collection may remove it", id.short()),
+        (false, false) => format!("generation {} was not pinned", id.short()),
+    });
     Ok(())
 }
 
