@@ -53,9 +53,20 @@ fn a_later_deploy_that_fails_goes_back_to_the_recorded_parent_and_visitors_go_on
     for (prelude, last_words) in [
         ("print('the moon is missing', flush=True); sys.exit(3)", "the moon is missing"),
         ("print('I am not well', flush=True); sick = True", "I am not well"),
+        // Never listens; and listens, but answers the question whether it is well later than anybody waits.
+        ("print('I have time', flush=True); time.sleep(600)", "I have time"),
+        (
+            "def slowly(self, *words):
+    print('I am slow', flush=True)
+    time.sleep(1.5 if self.path == '/health' else 0)
+    return at_once(self, *words)
+at_once, BaseHTTPRequestHandler.send_response = BaseHTTPRequestHandler.send_response, slowly",
+            "I am slow",
+        ),
     ] {
         let visitors = stage.visitors(&[("app.small", "/"), ("site.small", "/")], &[("app.small", "/ws")]);
-        Small { prelude: prelude.into(), page: "another page\n".into(), ..good.clone() }.write(&stage.project);
+        let extra = "apps.hello.health.timeout = 1,".into();
+        Small { prelude: prelude.into(), page: "another page\n".into(), extra, ..good.clone() }.write(&stage.project);
         went_back(stage.stead_in_words(&["up"]), last_words);
         nobody_noticed(visitors);
         assert_eq!(state(&stage), runs_parent);
@@ -64,15 +75,18 @@ fn a_later_deploy_that_fails_goes_back_to_the_recorded_parent_and_visitors_go_on
     }
 
     // Healthy at first, so that visitors meet it: what it cannot spoil is the other site.
-    let visitors = stage.visitors(&[("site.small", "/")], &[]);
-    let prelude =
-        "def leave():\n    print('I have to go', flush=True)\n    os._exit(7)\nthreading.Timer(1.0, leave).start()";
-    Small { prelude: prelude.into(), page: "another page\n".into(), ..good.clone() }.write(&stage.project);
-    went_back(stage.stead_in_words(&["up"]), "I have to go");
-    nobody_noticed(visitors);
-    assert_eq!(state(&stage), runs_parent);
-    assert_eq!(stage.get("site.small", "/").body, "page one\n");
-    assert_eq!(stage.get("app.small", "/").body, "one");
+    for (seconds, words) in [("1.0", ["up"].as_slice()), ("2.0", &["up", "--soak", "4"])] {
+        let visitors = stage.visitors(&[("site.small", "/")], &[]);
+        let prelude = format!(
+            "def leave():\n    print('I have to go', flush=True)\n    os._exit(7)\nthreading.Timer({seconds}, leave).start()"
+        );
+        Small { prelude, page: "another page\n".into(), ..good.clone() }.write(&stage.project);
+        went_back(stage.stead_in_words(words), "I have to go");
+        nobody_noticed(visitors);
+        assert_eq!(state(&stage), runs_parent);
+        assert_eq!(stage.get("site.small", "/").body, "page one\n");
+        assert_eq!(stage.get("app.small", "/").body, "one");
+    }
 
     // The parent's own instance never stopped.
     assert_eq!(stage.lab.units("stead-hello@*"), instance);

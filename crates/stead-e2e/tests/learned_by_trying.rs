@@ -1,5 +1,5 @@
 //! What was once tried and failed, row by row of the design's table "Learned by trying". Each test names its row.
-//! Rows about PostgreSQL, credentials and links in `/etc` belong to parts that are not there yet.
+//! Rows about PostgreSQL and `/etc/passwd` are in `names.rs`.
 
 use std::time::Duration;
 use stead_e2e::lab::{Lab, Machine};
@@ -17,6 +17,11 @@ fn nginx(lab: &Lab) -> String {
 fn a_missing_or_dangling_confirmed_pointer_never_locks_the_operator_out() {
     let stage = Stage::with_small(&Small { has_app: false, ..Small::default() }, Machine::bookworm());
     stage.stead(&["up"]).well();
+    // Row: "`/etc/hostname` as a link": PID 1 reads it before generators run. Nothing in /etc leads to Stead's folders.
+    assert_eq!(stage.lab.run("find /etc -type l -lname '*stead*'"), "");
+    assert_eq!(stage.lab.run("find /etc -name '*stead*' ! -type f"), "", "what Stead places there are files");
+    let name = stage.lab.run("stat -c %F /etc/hostname; cat /etc/hostname; hostname");
+    assert!(name.starts_with("regular file\n"), "{name}");
     let damages = [
         "rm /var/lib/stead/confirmed",
         "ln -sfn generations/$(printf %064d 0) /var/lib/stead/confirmed",
@@ -27,6 +32,7 @@ fn a_missing_or_dangling_confirmed_pointer_never_locks_the_operator_out() {
         stage.lab.cut_and_boot();
         assert_eq!(stage.lab.ssh("echo in").well().stdout, "in\n");
         assert_eq!(stage.lab.run("systemctl is-system-running"), "running", "{damage}");
+        assert_eq!(stage.lab.run("stat -c %F /etc/hostname; cat /etc/hostname; hostname"), name, "{damage}");
         assert_eq!(stage.lab.units("stead-*"), [""; 0], "{damage}");
         stage.stead(&["up"]).well();
         assert_eq!(stage.get("site.small", "/").body, "page one\n", "{damage}");
@@ -193,4 +199,44 @@ fn a_port_added_later_is_accepted_and_one_removed_is_refused_while_visitors_go_o
     for visitors in [visitors, later] {
         assert_eq!(nobody_noticed(visitors).web_sockets_opened, 1);
     }
+}
+
+/// Row: "credentials and reload": a reload keeps the old ones, so a changed secret starts a new instance.
+#[test]
+fn a_changed_credential_starts_its_service_anew_and_is_what_it_then_has() {
+    let with = |secret: &str| {
+        let extra = format!(
+            "runtimes.tools.packages = [\"python3-minimal\"],
+            systemd.services.keeper = {{
+              runtime = \"tools\",
+              wantedBy = [\"multi-user.target\"],
+              serviceConfig = {{
+                User = \"keeper\",
+                SetCredential = \"token:{secret}\",
+                ExecStart = \"/usr/bin/python3 -u -c \\\"import os, signal; print(open(os.environ['CREDENTIALS_DIRECTORY'] + '/token').read()); signal.pause()\\\"\",
+              }},
+            }},"
+        );
+        Small { has_app: false, extra, ..Small::default() }
+    };
+    let stage = Stage::with_small(&with("first"), Machine::bookworm());
+    stage.stead(&["up"]).well();
+    let process = || stage.lab.show("stead-keeper.service", "MainPID");
+    let said = || stage.lab.run(&format!("journalctl --output=cat _PID={}", process()));
+    let has = || stage.lab.run(&format!("cat /proc/{}/root/run/credentials/stead-keeper.service/token", process()));
+    let first = process();
+    wait::until_is("what the service read", Duration::from_secs(10), "first".to_owned(), said);
+
+    with("second").write(&stage.project);
+    stage.stead(&["update"]).well();
+    let planned = stage.stead_in_words(&["plan"]).well().stdout;
+    assert!(planned.contains("restart") && planned.contains("stead-keeper.service"), "{planned}");
+    stage.stead(&["deploy"]).well();
+    assert_ne!(process(), first, "it was started anew");
+    wait::until_is("what the service read", Duration::from_secs(10), "second".to_owned(), said);
+    assert_eq!(has(), "second");
+
+    // And back again.
+    stage.stead(&["rollback"]).well();
+    wait::until_is("what the service read", Duration::from_secs(10), "first".to_owned(), said);
 }

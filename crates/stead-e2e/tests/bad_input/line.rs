@@ -11,11 +11,25 @@ use stead_e2e::{Outcome, Small, Stage, wait};
 
 /// A folder with an `ssh` that passes on this many bytes to the server, and then is gone.
 fn cutting(stage: &Stage, bytes: u64) -> PathBuf {
-    let folder = stage.lab.folder().join(format!("cut-{bytes}"));
+    let pass = format!("stdbuf -o0 head -c {bytes} > \"$pipe\"\nkill -9 $!\nexit 255");
+    with_ssh(stage, &format!("cut-{bytes}"), &pass)
+}
+
+/// A folder with an `ssh` that passes on this many bytes to the server, another byte than the next one, and the rest.
+fn altering(stage: &Stage, bytes: u64) -> PathBuf {
+    let pass = format!(
+        "{{ stdbuf -o0 head -c {bytes}; head -c 1 | tr '\\000-\\377' '\\001-\\377\\000'; cat; }} > \"$pipe\"\nwait $!\nexit $?"
+    );
+    with_ssh(stage, &format!("alter-{bytes}"), &pass)
+}
+
+/// A folder with an `ssh` whose input goes through this script, into `$pipe`.
+fn with_ssh(stage: &Stage, name: &str, pass: &str) -> PathBuf {
+    let folder = stage.lab.folder().join(name);
     fs::create_dir_all(&folder).unwrap();
     let real = Command::new("sh").args(["-c", "command -v ssh"]).output().unwrap().stdout;
     let script = format!(
-        "#!/bin/sh\npipe={folder}/pipe.$$\nmkfifo \"$pipe\"\n{ssh} \"$@\" < \"$pipe\" &\nstdbuf -o0 head -c {bytes} > \"$pipe\"\nkill -9 $!\nexit 255\n",
+        "#!/bin/sh\npipe={folder}/pipe.$$\nmkfifo \"$pipe\"\n{ssh} \"$@\" < \"$pipe\" &\n{pass}\n",
         folder = folder.display(),
         ssh = String::from_utf8(real).unwrap().trim(),
     );
@@ -65,6 +79,14 @@ fn a_line_that_drops_while_something_is_sent_leaves_no_half_object_and_the_next_
         );
         stage.lab.run("test ! -e /run/stead/active && test ! -e /var/lib/stead/confirmed");
         assert_eq!(stage.stead(&["verify"]).well().json().as_array().map(Vec::len), Some(0), "after {bytes} bytes");
+    }
+    // Something is altered on its way: by no SSH, but whoever sends may have a bad memory or disk. Among the objects,
+    // and among the packages.
+    for bytes in [300_000, 1_500_000] {
+        let said = told(&with_path(in_words(&stage, &["deploy"]), &altering(&stage, bytes)), 3);
+        holds(&said, &["  now: the server runs nothing of Stead's"]);
+        stage.lab.run("test ! -e /run/stead/active && test ! -e /var/lib/stead/confirmed");
+        assert_eq!(stage.stead(&["verify"]).well().json().as_array().map(Vec::len), Some(0), "altered at {bytes}");
     }
     stage.stead(&["deploy"]).well();
     assert_eq!(stage.get("site.small", "/").body, "page one\n");

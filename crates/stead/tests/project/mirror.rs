@@ -1,7 +1,7 @@
-//! A mirror that is down or lies, and packages that cannot be had. That `stead-debian` finds each lie out
-//! (tampered indexes, signatures and packages, sizes, stalls) is shown by its own tests; this shows the program's words.
+//! A mirror that is down, slow or lies, and packages that cannot be had. That `stead-debian` finds each lie out
+//! (signatures, sizes, stalls) is shown by its own tests; this shows the program's words, and that nothing moves.
 
-use crate::operator::{Operator, mirror};
+use crate::operator::{Answer, Operator, mirror, mirror_with};
 
 const BUILD: &str = "fun { inputs, .. } => {
   apps.shop = {
@@ -77,7 +77,7 @@ fn packages_that_do_not_exist_or_exclude_each_other_are_named_with_their_option(
     let mut operator = Operator::new();
     // Without the variable's mirror, and with indexes that later runs find again.
     operator.set("STEAD_DEBIAN_MIRROR", "");
-    operator.set("STEAD_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/archive"));
+    operator.set("STEAD_CACHE", ARCHIVE);
     let service = "systemd.services.tidy = { runtime = \"tools\", serviceConfig.ExecStart = \"/usr/bin/true\" }";
     operator.put("more.ncl", &format!("{{\n  runtimes.tools.packages = [\"coreutils-nonsense\"],\n  {service},\n}}\n"));
     insta::assert_snapshot!(operator.refused(1, &["update"]), @r"
@@ -96,6 +96,69 @@ fn packages_that_do_not_exist_or_exclude_each_other_are_named_with_their_option(
         "excludes mail-transport-agent",
         "asked for by runtimes.tools.packages",
     ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+/// Indexes of the archive that apt uses on this machine, kept between runs.
+const ARCHIVE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/archive");
+
+/// The signed index of bookworm, as the archive has it.
+fn signed_index() -> Vec<u8> {
+    let mut operator = Operator::new();
+    operator.set("STEAD_DEBIAN_MIRROR", "");
+    operator.set("STEAD_CACHE", ARCHIVE);
+    operator.put("more.ncl", "{ services.nginx.packages = [\"there-is-none-such\"] }\n");
+    operator.refused(1, &["update"]);
+    let files = std::fs::read_dir(format!("{ARCHIVE}/indexes")).unwrap().flatten().map(|entry| entry.path());
+    let indexes = files.filter(|path| path.extension().is_some_and(|end| end == "InRelease"));
+    let is_bookworm = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains("\nCodename: bookworm\n");
+    indexes.map(|path| std::fs::read(path).unwrap()).find(is_bookworm).expect("the archive has bookworm")
+}
+
+/// A mirror with this for bookworm's signed index, and rubbish besides.
+fn refused_of_mirror(release: Vec<u8>) -> String {
+    let mut operator = Operator::with_module("{}\n");
+    operator.set(
+        "STEAD_DEBIAN_MIRROR",
+        &mirror_with(move |path| {
+            let is_it = path == "/debian/dists/bookworm/InRelease";
+            Answer::Bytes(if is_it { release.clone() } else { b"rubbish".to_vec() })
+        }),
+    );
+    operator.refused(3, &["update"])
+}
+
+#[test]
+fn a_tampered_index_moves_no_pin() {
+    let honest = String::from_utf8(signed_index()).unwrap();
+    // What is signed was altered.
+    let tampered = honest.replacen("Origin: Debian", "Origin: Debiam", 1);
+    assert_ne!(tampered, honest);
+    let said = refused_of_mirror(tampered.into_bytes());
+    for words in [
+        "error: the indexes of the input `debian` cannot be read: ",
+        "/dists/bookworm/InRelease is not believed: ",
+        "it was altered",
+        "  do:  nothing was moved; ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // What is signed is honest, and the index of packages is not what it says.
+    let said = refused_of_mirror(honest.into_bytes());
+    for words in ["main/binary-amd64/", " was altered: the signed index says SHA-256 ", "  do:  nothing was moved; "] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn a_mirror_that_falls_silent_is_given_up_and_moves_no_pin() {
+    let mut operator = Operator::with_module("{}\n");
+    operator.set("STEAD_DEBIAN_MIRROR", &mirror_with(|_| Answer::Silence));
+    let said = operator.refused(3, &["update"]);
+    for words in
+        ["cannot fetch the signed index of bookworm", "/dists/bookworm/InRelease", "  do:  nothing was moved; "]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
 }

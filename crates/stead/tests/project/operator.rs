@@ -196,26 +196,48 @@ pub(crate) fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// What a mirror answers to one request.
+pub(crate) enum Answer {
+    Bytes(Vec<u8>),
+    /// Says that something comes, and sends nothing until the program hangs up.
+    Silence,
+}
+
 /// A mirror that answers every request with these bytes, until the test's process ends.
 pub(crate) fn mirror(answer: Vec<u8>) -> String {
+    mirror_with(move |_| Answer::Bytes(answer.clone()))
+}
+
+/// A mirror that answers a path with what it is told, until the test's process ends.
+pub(crate) fn mirror_with(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let answer = std::sync::Arc::new(answer);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let answer = answer.clone();
-            std::thread::spawn(move || serve(&stream, &answer));
+            let answer = std::sync::Arc::clone(&answer);
+            std::thread::spawn(move || serve(&stream, &*answer));
         }
     });
     format!("http://{address}/debian")
 }
 
-fn serve(mut stream: &TcpStream, answer: &[u8]) -> std::io::Result<()> {
+fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) -> std::io::Result<()> {
     use std::io::{BufRead, BufReader, Write};
     let mut lines = BufReader::new(stream).lines();
+    let mut path = String::new();
     while let Some(line) = lines.next().transpose()? {
+        if let Some(rest) = line.strip_prefix("GET ") {
+            path = rest.split(' ').next().unwrap_or_default().to_owned();
+        }
         if line.is_empty() {
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len())?;
-            stream.write_all(answer)?;
+            match answer(&path) {
+                Answer::Bytes(bytes) => {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+                    stream.write_all(&bytes)?;
+                }
+                Answer::Silence => write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?,
+            }
         }
     }
     Ok(())

@@ -77,20 +77,31 @@ fn a_host_that_hangs_is_given_up() {
     insta::assert_snapshot!(said);
 }
 
-/// From an `ssh` that is answered by an agent of the future.
-#[test]
-fn an_agent_of_another_version_is_told() {
+/// An operator whose `ssh` is answered with these bytes.
+fn answered_by(answer: &[u8]) -> Operator {
     use std::os::unix::fs::PermissionsExt;
-    use stead_remote::frame::Connection;
     let mut operator = Operator::with_module("{}\n");
     operator.put("bin/ssh", &format!("#!/bin/sh\ncat {}/bin/answer\ncat > /dev/null\n", operator.root().display()));
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(operator.root().join("bin/ssh"), mode).unwrap();
-    let mut answer = format!("stead-bootstrap 1 root 0 1 {} 252 1\n", std::env::consts::ARCH).into_bytes();
-    Connection::new(std::io::empty(), &mut answer).send(&serde_json::json!({ "protocol": 999 })).unwrap();
     std::fs::write(operator.root().join("bin/answer"), answer).unwrap();
     operator.set("PATH", &format!("{}/bin:{}", operator.root().display(), std::env::var("PATH").unwrap()));
-    insta::assert_snapshot!(operator.refused(3, &["status"]));
+    operator
+}
+
+#[test]
+fn an_agent_of_another_version_is_told() {
+    use stead_remote::frame::Connection;
+    let mut answer = format!("stead-bootstrap 1 root 0 1 {} 252 1\n", std::env::consts::ARCH).into_bytes();
+    Connection::new(std::io::empty(), &mut answer).send(&serde_json::json!({ "protocol": 999 })).unwrap();
+    insta::assert_snapshot!(answered_by(&answer).refused(3, &["status"]));
+}
+
+/// What the first words over the line tell of a machine that was booted by something else (version 0).
+#[test]
+fn a_server_without_systemd_is_told_before_anything_is_sent() {
+    let answer = format!("stead-bootstrap 1 root 0 1 {} 0 0\n", std::env::consts::ARCH);
+    insta::assert_snapshot!(answered_by(answer.as_bytes()).refused(3, &["deploy"]));
 }
 
 #[test]
