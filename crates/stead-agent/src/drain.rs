@@ -46,6 +46,9 @@ pub(crate) fn begin(unit: &UnitName, seconds: u32) -> Result<(), RunError> {
 /// When the lock cannot be had, or systemd refuses.
 pub fn drain(unit: &UnitName, seconds: u32) -> Result<(), activation::Error> {
     let end = Instant::now() + Duration::from_secs(seconds.into());
+    if unit.as_str().starts_with("stead-nginx@") {
+        return drain_nginx(unit, end).map_err(|error| activation::Error::Store(error.to_string()));
+    }
     let mut quiet = 0;
     // Twice in a row: a request may be between two connections of nginx's.
     while quiet < 2 && Instant::now() < end {
@@ -70,6 +73,20 @@ pub fn drain(unit: &UnitName, seconds: u32) -> Result<(), activation::Error> {
     systemd::request_stop(&[&live]).map_err(failed)?;
     // One that had failed before would be remembered as failed, and the system as degraded.
     systemd::forget_failures(&[&live]).map_err(failed)
+}
+
+/// Ends an instance of nginx that still has connections when the time is over. It was asked to stop when it was replaced;
+/// one that was started again since then is left alone.
+fn drain_nginx(unit: &UnitName, end: Instant) -> Result<(), RunError> {
+    let is_stopping = || Ok(systemd::states(&[unit])?.get(unit).is_some_and(|state| state.active == "deactivating"));
+    while is_stopping()? {
+        if Instant::now() >= end {
+            // nginx(8): a fast shutdown, and a clean one.
+            return systemd::terminate(unit);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// Makes sure that nginx asks the instance nothing any more.

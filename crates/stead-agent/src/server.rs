@@ -342,6 +342,11 @@ impl Server for RealServer<'_> {
         on_live(units, systemd::forget_failures)
     }
 
+    fn drain_nginx(&mut self, unit: &UnitName, seconds: u32) -> Result<()> {
+        systemd::request_stop(&[unit]).map_err(words)?;
+        crate::drain::begin(unit, seconds).map_err(words)
+    }
+
     fn is_visited(&mut self, unit: &UnitName) -> bool {
         instance_port(unit).is_some_and(|port| ports::has_connections(port.number()))
     }

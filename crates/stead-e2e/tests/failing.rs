@@ -49,7 +49,9 @@ fn a_later_deploy_that_fails_goes_back_to_the_recorded_parent_and_visitors_go_on
     let instance = stage.lab.units("stead-hello@*");
     let started = stage.lab.show(&instance[0], "ActiveEnterTimestampMonotonic");
 
-    // Never reaches the visitors: nobody may notice.
+    // Never reaches the visitors: nobody may notice, and nginx itself is left alone.
+    let epoch = || stage.lab.run("cat /run/stead/upstreams/epoch.conf");
+    let reloaded = epoch();
     for (prelude, last_words) in [
         ("print('the moon is missing', flush=True); sys.exit(3)", "the moon is missing"),
         ("print('I am not well', flush=True); sick = True", "I am not well"),
@@ -72,6 +74,7 @@ at_once, BaseHTTPRequestHandler.send_response = BaseHTTPRequestHandler.send_resp
         assert_eq!(state(&stage), runs_parent);
         assert_eq!(stage.lab.units("stead-hello@*"), instance, "{last_words}");
         assert_eq!(stage.get("site.small", "/").body, "page one\n");
+        assert_eq!(epoch(), reloaded, "{last_words}");
     }
 
     // Healthy at first, so that visitors meet it: what it cannot spoil is the other site.

@@ -8,7 +8,9 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stead_e2e::lab::Machine;
 use stead_e2e::power::{Kind, Server};
-use stead_e2e::{Small, Stage, nobody_noticed};
+use stead_e2e::{Small, Stage, nobody_noticed, wait};
+use std::process::Stdio;
+use std::time::Duration;
 
 /// A number that is given in the environment.
 fn given(variable: &str) -> Option<u64> {
@@ -93,4 +95,41 @@ fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_paren
     let status = stage.stead(&["status"]).well().json();
     assert_eq!(status["active"].as_str(), Some(&*parent), "{outcome}");
     assert_eq!(stage.get("app.small", "/").body, "one");
+    small.prelude = String::new();
+    a_clock_that_jumps_neither_ends_nor_hides_an_activation(&stage, small);
+}
+
+/// In the machine of the test above, whose clock is its own: booting another one takes longer than this.
+fn a_clock_that_jumps_neither_ends_nor_hides_an_activation(stage: &Stage, mut small: Small) {
+    small.answer = "three".into();
+    small.write(&stage.project);
+    let mut trial = stage.command(&["up", "--no-confirm", "--confirm-deadline", "240", "--soak", "0"]);
+    let trial = trial.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let trial = Killed(trial);
+    wait::until("the trial awaits its login", Duration::from_secs(240), || {
+        let waits = "grep -qs awaitingLogin $(readlink -f /var/lib/stead/activations/unfinished)/events.jsonl";
+        (stage.lab.try_run(waits).status == 0).then_some(())
+    });
+    drop(trial);
+    stage.lab.run("date -s '+2 days'");
+    let third = stage.stead(&["deploy", "--attach"]).well().text("generation");
+
+    stage.lab.run("date -s '-5 days'");
+    small.answer = "four".into();
+    small.write(&stage.project);
+    let fourth = stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well().text("generation");
+    assert_eq!(stage.get("app.small", "/").body, "four");
+    let history = stage.stead(&["history"]).well().json();
+    assert_eq!((&history[0]["generation"], &history[1]["generation"]), (&fourth.into(), &third.into()), "{history}");
+    assert_eq!(stage.lab.run("ls /var/lib/stead/activations/unfinished 2>/dev/null || true"), "");
+}
+
+/// A program that is killed when it goes out of scope, whatever else happens.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -243,7 +243,7 @@ fn lead_visitors(server: &mut impl Server, wanted: &Generation, other: &Generati
             .map_err(|failure| did_not_stay(server, &nginx.unit, "did not reload", Some(failure)))?;
     }
     if let Some(old) = other.nginx.as_ref().filter(|old| old.unit != nginx.unit) {
-        server.request_stop(&[&old.unit])?;
+        server.drain_nginx(&old.unit, old.drain)?;
         server.await_nginx(&nginx.configuration)?;
     }
     Ok(())
@@ -319,6 +319,7 @@ pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for unit in not_wanted(pair.parent, pair.candidate) {
         match &pair.parent.units[unit].role {
             Role::App { drain, .. } => server.drain(unit, *drain)?,
+            Role::Nginx {} => server.drain_nginx(unit, pair.parent.nginx.as_ref().map_or(0, |nginx| nginx.drain))?,
             _ => stop.push(unit),
         }
     }
@@ -330,16 +331,19 @@ pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     server.release_units()
 }
 
+/// Takes back what [`start`] did. No visitor has met the candidate, so nothing of what they use is touched: not even
+/// nginx is reloaded. Fails where something else happened meanwhile; [`restore`] is for that.
+pub fn withdraw(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    make_parent_active(server, pair)?;
+    let kept: BTreeSet<&Name> = instances(pair.parent).map(|instance| instance.app).collect();
+    stop_candidate(server, pair, &kept)?;
+    leave_parent_alone(server, pair)
+}
+
 /// Brings the server back to the parent, from wherever the activation had come, and verifies it.
 pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let (parent, candidate) = (pair.parent, pair.candidate);
-    for unit in missing(candidate, parent) {
-        server.keep_unit(&pair.candidate_id, unit)?;
-    }
-    server.activate(pair.parent_id.as_ref())?;
-    if !same_units(parent, candidate) {
-        server.reload_systemd()?;
-    }
+    make_parent_active(server, pair)?;
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {
             let newer: Vec<&UnitName> = instances(candidate)
@@ -357,11 +361,28 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for instance in instances(candidate).filter(|instance| !kept.contains(instance.app)) {
         server.point_upstream(instance.app, None, None)?;
     }
-    for user in candidate.users.difference(&parent.users) {
+    leave_parent_alone(server, pair)
+}
+
+/// Makes the parent active for systemd again. What only the candidate has stays known until it has ended.
+fn make_parent_active(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    for unit in missing(pair.candidate, pair.parent) {
+        server.keep_unit(&pair.candidate_id, unit)?;
+    }
+    server.activate(pair.parent_id.as_ref())?;
+    if !same_units(pair.parent, pair.candidate) {
+        server.reload_systemd()?;
+    }
+    Ok(())
+}
+
+/// Lets go of what was the candidate's alone, and verifies the parent.
+fn leave_parent_alone(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    for user in pair.candidate.users.difference(&pair.parent.users) {
         server.unmake_user(user)?;
     }
     server.release_units()?;
-    verify(server, parent, pair.parent_id.as_ref())
+    verify(server, pair.parent, pair.parent_id.as_ref())
 }
 
 /// Stops what only the candidate runs. Visitors that have met a new instance of an app which stays keep it until

@@ -95,6 +95,9 @@ pub trait Server {
     /// Lets an instance of an app go that no visitor is led to any more: it stops when nobody is
     /// connected to it, or when so many seconds are over. Does not wait for that.
     fn drain(&mut self, unit: &UnitName, seconds: u32) -> Result<()>;
+    /// Lets an instance of nginx go that is replaced: it takes no new connection, and ends when its last one does, or
+    /// when so many seconds are over. Does not wait for that.
+    fn drain_nginx(&mut self, unit: &UnitName, seconds: u32) -> Result<()>;
     /// Asks units to stop, without waiting.
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Restarts units and waits.

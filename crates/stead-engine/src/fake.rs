@@ -356,6 +356,10 @@ impl Server for Fake {
         })
     }
 
+    fn drain_nginx(&mut self, unit: &UnitName, _: u32) -> Result<()> {
+        self.stop(&[unit])
+    }
+
     fn is_visited(&mut self, unit: &UnitName) -> bool {
         self.visited && self.state.running.contains_key(unit)
     }
@@ -521,6 +525,7 @@ pub(crate) fn generation(
         unit: unit.parse().unwrap(),
         configuration: digest(configuration),
         binds: Vec::new(),
+        drain: stead_model::server::App::DRAIN,
     });
     generation.probes.insert("site a.example".to_owned(), site("http://a.example/"));
     generation

@@ -83,6 +83,10 @@ fn act(
             }
             // What was replaced has to go, but nothing is taken back for it.
             Action::Retire => stubbornly(|| converge::retire(server, pair)).map(|()| Event::Retired),
+            // Where that is not enough, because something else happened meanwhile, the whole way back is.
+            Action::Withdraw => converge::withdraw(server, pair)
+                .or_else(|_| stubbornly(|| converge::restore(server, pair)))
+                .map(|()| Event::Restored),
             // Nobody may have to come for what one more try can do.
             Action::Restore => stubbornly(|| converge::restore(server, pair)).map(|()| Event::Restored),
             Action::Record => {

@@ -46,6 +46,8 @@ pub enum Action {
     Confirm,
     /// Stop what the candidate replaced.
     Retire,
+    /// Stop the candidate's new instances, which no visitor has met, and verify the parent, which was not touched.
+    Withdraw,
     /// Put the recorded parent back, wholly, and verify it.
     Restore,
     /// Write how it ended into the history.
@@ -68,7 +70,8 @@ pub fn next(phase: Phase, event: Event) -> Option<(Phase, &'static [Action])> {
         (Phase::Proved, LoginArrived) => (Confirmed, &[Confirm, Retire]),
         (Confirmed, Retired) => (Done, &[Record]),
 
-        (Starting | OnTrial | Phase::Proved, Failed | DeadlinePassed | Cancelled | Recovered) => {
+        (Starting, Failed | DeadlinePassed | Cancelled) => (GoingBack, &[Withdraw]),
+        (Starting, Recovered) | (OnTrial | Phase::Proved, Failed | DeadlinePassed | Cancelled | Recovered) => {
             (GoingBack, &[Restore])
         }
         (GoingBack, Restored) => (WentBack, &[Record]),
@@ -137,7 +140,10 @@ mod tests {
     fn every_unconfirmed_phase_goes_back_on_failure_deadline_cancel_and_crash() {
         for phase in [Phase::Starting, Phase::OnTrial, Phase::Proved] {
             for event in [Event::Failed, Event::DeadlinePassed, Event::Cancelled, Event::Recovered] {
-                assert_eq!(next(phase, event), Some((Phase::GoingBack, &[Action::Restore][..])), "{phase:?} {event:?}");
+                // After a crash nobody knows what else happened: the whole way back, then.
+                let untouched = phase == Phase::Starting && event != Event::Recovered;
+                let action = if untouched { Action::Withdraw } else { Action::Restore };
+                assert_eq!(next(phase, event), Some((Phase::GoingBack, &[action][..])), "{phase:?} {event:?}");
             }
         }
     }

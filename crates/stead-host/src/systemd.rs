@@ -115,6 +115,14 @@ pub fn hang_up(unit: &UnitName) -> Result<(), RunError> {
     run("systemctl", &["kill", "--signal=HUP", "--kill-whom=main", unit.as_str()]).map(drop)
 }
 
+/// Tells a unit's main process to end at once, by SIGTERM. Does not wait.
+///
+/// # Errors
+/// When the unit has no main process.
+pub fn terminate(unit: &UnitName) -> Result<(), RunError> {
+    run("systemctl", &["kill", "--signal=TERM", "--kill-whom=main", unit.as_str()]).map(drop)
+}
+
 /// Forgets the failures of units, so that a start limit hit before does not stop the next start.
 ///
 /// # Errors

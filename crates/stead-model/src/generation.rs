@@ -128,6 +128,9 @@ pub struct NginxPart {
     pub configuration: Hash,
     /// Paths inside the runtime that the test of the configuration needs bound, as the unit has them.
     pub binds: Vec<String>,
+    /// Seconds for which the instance keeps its open connections, at most, once it is replaced.
+    #[serde(default = "usual_drain", skip_serializing_if = "is_usual_drain")]
+    pub drain: u32,
 }
 
 fn usual_drain() -> u32 {

@@ -76,7 +76,8 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
     let binds = units::binds_of_test(&host_folders);
     draft.host_folders.extend(host_folders);
     draft.refer(used);
-    Ok(Some(NginxPart { runtime, unit, configuration, binds }))
+    let drain = draft.server.nginx.drain;
+    Ok(Some(NginxPart { runtime, unit, configuration, binds, drain }))
 }
 
 /// What nginx includes to tell which reload it answers from.

@@ -28,6 +28,10 @@ const TLS: &str = "
     ssl_session_tickets off;
 ";
 
+/// How long a worker of before a reload may keep its open connections. Each deploy reloads nginx, and a WebSocket of an
+/// app that did not change has nothing to do with it; but each such worker takes memory.
+const RELOADED: &str = "1h";
+
 /// `nginx.conf`. What only a running instance needs (no daemon, its process id) is on its command line.
 pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError> {
     let nginx = &writing.draft.server.nginx;
@@ -37,8 +41,7 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
     }
     let _ = writeln!(
         out,
-        "worker_processes auto;\nworker_rlimit_nofile 65536;\nworker_shutdown_timeout {}s;\nerror_log stderr error;",
-        nginx.drain
+        "worker_processes auto;\nworker_rlimit_nofile 65536;\nworker_shutdown_timeout {RELOADED};\nerror_log stderr error;"
     );
     out.push_str(&value::lines(&writing.resolve("services.nginx.appendConfig", &nginx.append_config)?, ""));
     out.push_str("\nevents {\n    worker_connections 4096;\n}\n\nhttp {\n");

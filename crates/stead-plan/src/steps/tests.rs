@@ -39,6 +39,7 @@ fn generation(units: &[(&str, Unit)]) -> Generation {
             unit: name.clone(),
             configuration: unit.reload_digest.unwrap_or(unit.digest),
             binds: Vec::new(),
+            drain: 30,
         });
     generation
 }

@@ -140,19 +140,6 @@ fn is_this_server(connected: &Connected, server: &Server) -> Result<(), Failure>
     )))
 }
 
-/// Refuses a machine that is another server of somebody's: what it runs would go away.
-fn is_this_server(connected: &Connected, server: &Server) -> Result<(), Failure> {
-    let Some(other) = connected.hello.server.as_ref().filter(|other| **other != server.name) else { return Ok(()) };
-    let what = format!(
-        "this is the declaration of `{}`, but {} is the server `{other}`",
-        server.name, connected.hello.machine.hostname
-    );
-    Err(Failure::request(what).runs(connected.runs()).hint(format!(
-        "check `host` of `{}` in stead.ncl; with `--rename` the machine becomes `{}`, and what it runs now goes",
-        server.name, server.name
-    )))
-}
-
 fn settings(trial: &Trial) -> Settings {
     let soak = trial.soak.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)));
     Settings {
