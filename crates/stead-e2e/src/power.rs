@@ -64,6 +64,8 @@ pub struct Cut {
     pub kind: Kind,
     /// Milliseconds from its beginning to the cut.
     pub after_ms: u64,
+    /// The length, in milliseconds, that the moment was drawn from.
+    pub of_ms: u64,
     /// The last phase that its activation had reached, as the server's own talk tells after the
     /// boot; that talk is not synchronised, so it may have been one further.
     pub phase: String,
@@ -102,8 +104,8 @@ impl Server {
         let stage = Stage::with_small(&small, machine.virtual_machine());
         let began = Instant::now();
         stage.lab.run("systemctl is-system-running --wait || true");
-        // Tried: a first deploy takes as long as some ten logins.
-        let length = began.elapsed() * 10;
+        // Tried: a first deploy takes as long as some twenty logins.
+        let length = began.elapsed() * 20;
         let mut server = Self {
             stage,
             small,
@@ -133,7 +135,8 @@ impl Server {
             }
         };
         let parent = self.confirmed.clone();
-        let moment = self.length.mul_f64(self.rng.f64());
+        let length = self.length;
+        let moment = length.mul_f64(self.rng.f64());
         let (operation, after) = self.run_and_cut(&words, moment);
         self.stage.lab.boot();
         let outcome = ended(operation, &words);
@@ -153,7 +156,7 @@ impl Server {
         let (activation, phase) = self.reached();
         self.works_on(state.as_ref(), parent.as_ref());
         self.history_tells(activation.as_deref(), is_new);
-        Cut { kind, after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX), phase, is_new }
+        Cut { kind, after_ms: milliseconds(after), of_ms: milliseconds(length), phase, is_new }
     }
 
     /// Starts the operation and cuts the power at this moment, or at its end, whichever comes first.
@@ -228,7 +231,7 @@ impl Server {
 
     /// The last activation that was not known, and the phase that it had reached.
     fn reached(&self) -> (Option<String>, String) {
-        let list = "cd /var/lib/stead/activations 2>/dev/null && for a in *; do [ -e $a/record.json ] && echo \"= $a\" && cat $a/events.jsonl; done; true";
+        let list = "cd /var/lib/stead/activations 2>/dev/null && for a in *; do [ ! -L $a ] && [ -e $a/record.json ] && echo \"= $a\" && cat $a/events.jsonl; done; true";
         let text = self.stage.lab.run(list);
         let mut found = None;
         for part in text.split("= ").skip(1) {
@@ -301,6 +304,10 @@ impl Server {
         self.small.write(&self.stage.project);
         self.stage.stead(&["update"]).well();
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn page(edition: u32) -> String {

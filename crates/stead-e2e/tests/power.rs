@@ -1,26 +1,18 @@
 //! What only a machine of its own can show: the power is cut, and memory has an end.
 //!
-//! The long run is `cargo xtask chaos`, which runs the ignored test here.
+//! The long run is `cargo xtask chaos`; its program is `examples/chaos.rs`.
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
-use std::fs::File;
-use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use stead_e2e::lab::Machine;
 use stead_e2e::power::{Kind, Server};
 use stead_e2e::{Small, Stage, nobody_noticed, wait};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// A number that is given in the environment.
-fn given(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
-}
-
-/// The seed that is given, else another one each time. It is told either way.
+/// The seed that `STEAD_POWER_SEED` gives, else another one each time. It is told either way.
 fn seed() -> u64 {
-    let seed = given("STEAD_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let given = std::env::var("STEAD_POWER_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |text| text.parse().expect("STEAD_POWER_SEED is a number"));
     eprintln!("STEAD_POWER_SEED={seed}");
     seed
 }
@@ -32,48 +24,6 @@ fn whenever_the_power_is_cut_the_server_comes_up_whole_in_one_of_two_generations
         let cut = server.cut(kind);
         eprintln!("{cut:?}");
     }
-}
-
-/// Cuts servers of one Debian release until there were as many cuts as asked for. Every server is cut
-/// in its first deploy, and then by turns in later ones and in rollbacks. One that is not as promised
-/// is told and left; the next one begins anew. Every cut is a line of the result.
-#[test]
-#[ignore = "takes an hour: `cargo xtask chaos` runs it"]
-fn after_many_power_cuts_every_server_came_up_whole() {
-    let cuts = given("STEAD_CHAOS_CUTS").expect("`cargo xtask chaos` says how many");
-    let release = std::env::var("STEAD_CHAOS_RELEASE").expect("`cargo xtask chaos` says of which Debian");
-    let (machine, debian) = match release.as_str() {
-        "bookworm" => (Machine::bookworm(), "bookworm"),
-        "trixie" => (Machine::trixie(), "trixie"),
-        other => panic!("STEAD_CHAOS_RELEASE is `{other}`"),
-    };
-    let path = std::env::var_os("STEAD_CHAOS_RESULT").expect("`cargo xtask chaos` says where to");
-    let mut result = File::create(path).unwrap();
-    let mut rng = fastrand::Rng::with_seed(seed());
-    let (mut done, mut failures) = (0, 0);
-    while done < cuts {
-        let mut server = Server::boot(machine, debian, rng.u64(..));
-        for kind in [Kind::FirstDeploy, Kind::Deploy, Kind::Rollback, Kind::Deploy, Kind::Rollback] {
-            if done == cuts {
-                break;
-            }
-            done += 1;
-            let line = match catch_unwind(AssertUnwindSafe(|| server.cut(kind))) {
-                Ok(cut) => serde_json::to_string(&cut).unwrap(),
-                Err(panic) => {
-                    failures += 1;
-                    let words = panic.downcast_ref::<String>().map_or("a panic without words", String::as_str);
-                    serde_json::json!({ "kind": kind, "failure": words }).to_string()
-                }
-            };
-            eprintln!("{done}/{cuts} {line}");
-            writeln!(result, "{line}").unwrap();
-            if line.contains("\"failure\"") {
-                break;
-            }
-        }
-    }
-    assert_eq!(failures, 0, "cuts after which the server was not as promised");
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Machinery for Container {
         }
     }
 
-    fn wait(&self, mut boot: Boot) -> Result<End, Error> {
+    fn wait(&self, mut boot: Boot, _console: &Path) -> Result<End, Error> {
         let status = boot.child.wait().map_err(io_error("wait for", "systemd-nspawn"))?;
         Ok(if status.code() == Some(REBOOT) { End::Reboot } else { End::Off })
     }

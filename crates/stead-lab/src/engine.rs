@@ -69,8 +69,8 @@ pub(crate) trait Machinery {
     /// The process whose end is the lab's end; killing it is a power cut.
     fn init(&self, boot: &mut Boot, console: &Path) -> Result<Process, Error>;
 
-    /// Waits until the boot is over.
-    fn wait(&self, boot: Boot) -> Result<End, Error>;
+    /// Waits until the boot is over. `console` is where its last words are.
+    fn wait(&self, boot: Boot, console: &Path) -> Result<End, Error>;
 
     /// A command inside, as root, with a plain environment. To be run by the caller.
     fn command(&self, ssh: Command, init: &Process, argv: &[&OsStr]) -> Command;

@@ -132,7 +132,7 @@ fn boot_once(
         released: false,
     };
     save(&folder.join("running.json"), &running)?;
-    machinery.wait(boot)
+    machinery.wait(boot, &console)
 }
 
 /// Reads a state file.

@@ -30,6 +30,7 @@ mod lab;
 mod labs;
 mod network;
 mod process;
+mod resize;
 mod shell;
 mod sources;
 mod specification;

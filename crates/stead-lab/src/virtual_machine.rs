@@ -107,7 +107,7 @@ impl Machinery for VirtualMachine {
     }
 
     /// Follows what QEMU says of itself (QMP) until it ends: a guest's reset is a reboot.
-    fn wait(&self, mut boot: Boot) -> Result<End, Error> {
+    fn wait(&self, mut boot: Boot, console: &Path) -> Result<End, Error> {
         let (input, output) = (boot.child.stdin.take(), boot.child.stdout.take());
         if let Some(mut input) = input.as_ref() {
             // A QEMU that ended already is told by its status.
@@ -124,7 +124,7 @@ impl Machinery for VirtualMachine {
             (None, None | Some(0)) => Ok(End::Off),
             (None, Some(code)) => Err(Error::Command {
                 command: qemu::PROGRAM.to_owned(),
-                stderr: tail(&format!("it ended with status {code}; the console has its words"), 1),
+                stderr: format!("status {code}\n{}", tail(&fs::read_to_string(console).unwrap_or_default(), 8)),
             }),
         }
     }
