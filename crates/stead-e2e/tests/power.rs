@@ -1,11 +1,10 @@
-//! What only a machine of its own can show: the power is cut, and memory has an end.
+//! What only a machine of its own can show: the power is cut.
 //!
 //! The long run is `cargo xtask chaos`; its program is `examples/chaos.rs`.
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
 use stead_e2e::lab::Machine;
 use stead_e2e::power::{Kind, Server};
-use stead_e2e::{Small, Stage, nobody_noticed};
 
 /// The seed that `STEAD_POWER_SEED` gives, else another one each time. It is told either way.
 fn seed() -> u64 {
@@ -22,25 +21,4 @@ fn whenever_the_power_is_cut_the_server_comes_up_whole_in_one_of_two_generations
         let cut = server.cut(kind);
         eprintln!("{cut:?}");
     }
-}
-
-#[test]
-fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_parent_go_on() {
-    let patient =
-        "apps.hello.health = { deadline | force = 240, timeout = 60 },\n  apps.hello.limits.memoryMax = \"96M\",";
-    let mut small = Small { extra: patient.to_owned(), ..Small::default() };
-    let stage = Stage::with_small(&small, Machine::bookworm().virtual_machine());
-    let parent = stage.stead(&["up", "--confirm-deadline", "240"]).well().text("generation");
-
-    let visitors = stage.visitors(&[("app.small", "/"), ("site.small", "/")], &[("app.small", "/ws")]);
-    small.answer = "two".into();
-    // Held, and written to: memory that is only asked for is not used.
-    small.prelude = "hoard = [bytes([1]) * 1048576 for _ in range(1024)]".into();
-    small.write(&stage.project);
-    let outcome = stage.stead(&["up", "--confirm-deadline", "240"]).exits(4).tells("oom-kill");
-    nobody_noticed(visitors);
-
-    let status = stage.stead(&["status"]).well().json();
-    assert_eq!(status["active"].as_str(), Some(&*parent), "{outcome}");
-    assert_eq!(stage.get("app.small", "/").body, "one");
 }
