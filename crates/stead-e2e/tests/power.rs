@@ -1,13 +1,13 @@
-//! What only a machine of its own can show: the power is cut, and memory has an end.
+//! What only a machine of its own can show: the power is cut.
 //!
 //! The long run is `cargo xtask chaos`; its program is `examples/chaos.rs`.
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
+use std::process::Stdio;
+use std::time::Duration;
 use stead_e2e::lab::Machine;
 use stead_e2e::power::{Kind, Server};
 use stead_e2e::{Small, Stage, nobody_noticed, wait};
-use std::process::Stdio;
-use std::time::Duration;
 
 /// The seed that `STEAD_POWER_SEED` gives, else another one each time. It is told either way.
 fn seed() -> u64 {
