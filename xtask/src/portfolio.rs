@@ -32,9 +32,12 @@ pub struct Prepared {
 /// Brings `copy` up to date with `example`, and generates what is missing of the gallery in its `portfolio`.
 ///
 /// Beside the copy it keeps the files as they were taken over (`<copy>.taken`): what differs from
-/// them is an edit, and stays; deleted files stay deleted. To begin afresh, delete both folders.
+/// them is an edit, and stays; deleted files stay deleted. Where the whole copy was deleted, it begins afresh.
 pub fn prepare(example: &Path, copy: &Path) -> io::Result<Prepared> {
     let taken = taken_folder(copy);
+    if !copy.exists() && taken.exists() {
+        fs::remove_dir_all(&taken)?;
+    }
     let mut prepared = Prepared::default();
     for file in files_below(example)? {
         let (source, target, before) = (example.join(&file), copy.join(&file), taken.join(&file));

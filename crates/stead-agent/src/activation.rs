@@ -175,6 +175,7 @@ impl Folder {
     pub fn finish(&self) {
         if self.is_unfinished() {
             let _ = fs::remove_file(layout::UNFINISHED);
+            let _ = fs::remove_file(layout::RECOVERING);
         }
     }
 
@@ -315,7 +316,8 @@ impl Folder {
         let agent = self.agent().display().to_string();
         let (command, after) =
             ([agent.as_str(), "agent", "activate", &self.id], [agent.as_str(), "agent", "recover", &self.id]);
-        const LONGEST: u32 = 3600;
+        // Longer than every soak and deadline that an operator can ask for, together.
+        const LONGEST: u32 = 4 * 3600;
         stead_host::systemd::start_transient(&self.unit(), &command, &after, LONGEST)
             .map_err(|error| self.failed("start its service")(io::Error::other(error.to_string())))
     }
@@ -370,6 +372,8 @@ pub fn expire(id: &str) -> Result<(), Error> {
     let folder = Folder::of(id)?;
     match folder.read()?.record.phase {
         Phase::Staged | Phase::Starting | Phase::OnTrial | Phase::Proved => {
+            let why = "its time was over before it was proved and confirmed, so systemd ended it";
+            folder.say("cancel", why)?;
             for unit in [folder.unit(), folder.recovery()] {
                 stead_host::systemd::kill(&unit)
                     .map_err(|error| folder.failed("be ended")(io::Error::other(error.to_string())))?;

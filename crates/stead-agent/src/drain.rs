@@ -34,9 +34,9 @@ pub(crate) fn begin(unit: &UnitName, seconds: u32) -> Result<(), RunError> {
         return Ok(());
     }
     let agent = crate::serve::agent_path().display().to_string();
-    const BESIDES: u32 = 120;
     let command = [agent.as_str(), "agent", "drain", unit.as_str(), &seconds.to_string()];
-    systemd::start_transient(&service, &command, &[], seconds.saturating_add(BESIDES))
+    // It may have to wait for an activation to end, however long that takes.
+    systemd::start_transient(&service, &command, &[], u32::MAX)
 }
 
 /// Waits until nobody is connected to the instance, or so many seconds are over; then asks it to stop, unless
@@ -57,10 +57,9 @@ pub fn drain(unit: &UnitName, seconds: u32) -> Result<(), activation::Error> {
         std::thread::sleep(BEAT);
     }
     // Not while an activation is deciding what is wanted; that may take its time.
-    let patience = Instant::now() + Duration::from_secs(80);
     let _guard = loop {
         match activation::lock() {
-            Err(activation::Error::Busy { .. }) if Instant::now() < patience => {}
+            Err(activation::Error::Busy { .. }) => {}
             other => break other?,
         }
     };
@@ -68,11 +67,13 @@ pub fn drain(unit: &UnitName, seconds: u32) -> Result<(), activation::Error> {
         return Ok(());
     }
     let live = stand_in::live(unit);
-    leave(unit)?;
+    // It goes whether nginx was told so or not: the memory is another instance's.
+    let left = leave(unit);
     let failed = |error: RunError| activation::Error::Store(error.to_string());
     systemd::request_stop(&[&live]).map_err(failed)?;
     // One that had failed before would be remembered as failed, and the system as degraded.
-    systemd::forget_failures(&[&live]).map_err(failed)
+    systemd::forget_failures(&[&live]).map_err(failed)?;
+    left
 }
 
 /// Ends an instance of nginx that still has connections when the time is over. It was asked to stop when it was replaced;

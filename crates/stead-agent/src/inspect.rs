@@ -6,6 +6,8 @@ use crate::activation::{Folder, Journal};
 use crate::{server, stand_in};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +19,9 @@ use stead_model::layout;
 use stead_model::name::{Name, UnitName};
 use stead_remote::message::{Machine, Running, Status, UnitStatus};
 use stead_store::Store;
+
+/// How many bytes of what a health command says are kept.
+const WORDS: u64 = 8 * 1024;
 
 /// What the agent knows about the machine that it runs on.
 pub fn machine() -> Machine {
@@ -231,28 +236,42 @@ fn beside(unit: &UnitName, command: &[String]) -> Option<Command> {
     Some(entered)
 }
 
-/// Runs a health command beside a unit, and waits for its end as long as it is told.
+/// Runs a health command beside a unit, and waits for its end as long as it is told. The error has its last words.
 pub(crate) fn run_beside(unit: &UnitName, command: &str, timeout: Duration) -> Result<(), String> {
-    let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-    let mut child = beside(unit, &words)
-        .ok_or("it does not run")?
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("`{command}` cannot be run: {error}"))?;
+    let failed = |why: &dyn std::fmt::Display| format!("`{command}` cannot be run: {why}");
+    let words =
+        shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| failed(&"a quote is not closed"))?;
+    let (mut said, told) = std::io::pipe().map_err(|error| failed(&error))?;
+    let mut beside = beside(unit, &words).ok_or("it does not run")?;
+    beside.stdin(Stdio::null()).stdout(told.try_clone().map_err(|error| failed(&error))?).stderr(told);
+    // A group of its own, so that all of it can be ended.
+    let mut child = beside.process_group(0).spawn().map_err(|error| failed(&error))?;
+    drop(beside);
+    let (send, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // What it says is read to its end, so that it never waits for a reader; little of it is kept.
+        let mut kept = Vec::new();
+        let _ = (&mut said).take(WORDS).read_to_end(&mut kept);
+        let _ = send.send(String::from_utf8_lossy(&kept).into_owned());
+        let _ = std::io::copy(&mut said, &mut std::io::sink());
+    });
     let end = Instant::now() + timeout;
-    loop {
+    let ended = loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("`{command}` ended with {status}")),
+            Ok(Some(status)) => break format!("`{command}` ended with {status}"),
             Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
             Ok(None) => {
-                let _ = child.kill();
+                let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+                let kill = |group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                let _ = group.map(kill);
                 let _ = child.wait();
-                return Err(format!("`{command}` did not end within {timeout:?}"));
+                break format!("`{command}` did not end within {timeout:?}");
             }
-            Err(error) => return Err(format!("`{command}`: {error}")),
+            Err(error) => break failed(&error),
         }
-    }
+    };
+    let words = heard.recv_timeout(Duration::from_millis(200)).unwrap_or_default();
+    let words = stead_host::run::last_lines(&words, 5);
+    Err(if words.is_empty() { ended } else { format!("{ended}: {words}") })
 }

@@ -131,7 +131,12 @@ pub fn serve<R: Read + AsFd, W: Write>(input: R, output: W) -> Result<(), Error>
 /// by a service of its own. It gets a moment; what takes longer is told as running.
 fn take_up_what_was_interrupted() {
     const MOMENT: Duration = Duration::from_secs(8);
-    let Some((folder, _)) = Folder::unfinished() else { return };
+    let Some((folder, journal)) = Folder::unfinished() else { return };
+    // One that has hardly begun is another session's, which is about to start its service.
+    let age = jiff::Timestamp::now().as_second() - journal.record.began;
+    if journal.record.phase == Phase::Staged && (0..10).contains(&age) {
+        return;
+    }
     let is_gone = |unit: &UnitName| {
         let states = stead_host::systemd::states(&[unit]).unwrap_or_default();
         states.get(unit).is_none_or(stead_host::systemd::UnitState::is_gone)
@@ -218,6 +223,10 @@ impl<R: Read, W: Write> Session<R, W> {
         }
         match taken {
             Ok(Some(guard)) => {
+                // It may have begun while this waited, and its own process not have the lock yet.
+                if let Some(running) = inspect::running() {
+                    return Err(busy(&running));
+                }
                 let _ = guard.describe("an operator's session");
                 self.guard = Some(guard);
                 Ok(())
@@ -322,6 +331,10 @@ impl<R: Read, W: Write> Session<R, W> {
         let journal = Journal::new(record(generation, active, verb, by), settings);
         if let Err(what) = hook::run(&candidate.hooks, Moment::BeforeSwitch, &candidate.server, &journal.record) {
             return Ok(Err(refused(Failure::Hook, what)));
+        }
+        // Whoever went away while the hook ran believes that nothing was switched.
+        if tether::is_closed(&self.line) {
+            return Err(frame::Error::Closed.into());
         }
         let folder = match Folder::begin(&journal, &agent_path()) {
             Ok(folder) => folder,

@@ -29,6 +29,8 @@ use stead_store::{Guard, Store, switch};
 /// What the service that takes an activation back by itself is given beyond the operator's own deadline:
 /// the activation does so itself, when it is well.
 const GRACE_SECONDS: u32 = 5;
+/// The word that notes until the next boot that an activation's hook has run.
+const HOOKED: &str = "hooked";
 /// Time between the first probes of an instance.
 const FIRST_PROBES: Duration = Duration::from_millis(50);
 /// Time between two questions to systemd about a unit that is watched: each takes processor time
@@ -175,16 +177,21 @@ impl Server for RealServer<'_> {
 
     fn run_hook(&mut self, hooks: &ServerHooks) -> Result<()> {
         let moment = hook::moment(&self.journal.record);
-        if self.journal.hook_ran || !hooks.commands.contains_key(&moment) {
+        if self.journal.hook_ran || self.folder.was_told(HOOKED) || !hooks.commands.contains_key(&moment) {
             return Ok(());
         }
+        // In memory: where the disk is full it runs once all the same.
+        self.folder.say(HOOKED, "").map_err(words)?;
         self.tell(&format!("running the hook {moment}"));
-        if let Err(words) = hook::run(hooks, moment, &self.name, &self.journal.record) {
-            self.tell(&words);
-            self.journal.notes.push(words);
+        if let Err(failed) = hook::run(hooks, moment, &self.name, &self.journal.record) {
+            self.tell(&failed);
+            self.journal.notes.push(failed);
         }
         self.journal.hook_ran = true;
-        self.folder.write(&self.journal).map_err(words)
+        if let Err(error) = self.folder.write(&self.journal) {
+            self.tell(&words(error).0);
+        }
+        Ok(())
     }
 
     fn let_go(&mut self) -> Result<()> {
@@ -197,6 +204,8 @@ impl Server for RealServer<'_> {
     fn arm(&mut self, seconds: u32) -> Result<()> {
         self.await_armed()?;
         self.armed.times += 1;
+        // The operator may have asked for a longer soak than is declared.
+        let seconds = seconds.saturating_add(self.journal.settings.soak.unwrap_or(0) / 1000);
         let stem = self.armed_as(self.armed.times);
         let agent = crate::serve::agent_path().display().to_string();
         let command = [agent.as_str(), "agent", "expire", self.folder.id()];
@@ -482,16 +491,16 @@ impl Server for RealServer<'_> {
 
     fn await_login(&mut self) -> Result<Login> {
         let deadline = self.journal.settings.confirm_deadline;
+        let end = Instant::now() + Duration::from_secs(deadline.into());
         self.arm(deadline.saturating_add(GRACE_SECONDS))?;
         self.event(Event::AwaitingLogin { activation: self.folder.id().to_owned(), deadline });
         self.await_armed()?;
-        let end = Instant::now() + Duration::from_secs(deadline.into());
         while Instant::now() < end {
-            if self.folder.was_told("confirm") {
-                return Ok(Login::Arrived);
-            }
             if self.folder.was_told("cancel") {
                 return Ok(Login::Cancelled);
+            }
+            if self.folder.was_told("confirm") {
+                return Ok(Login::Arrived);
             }
             sleep(Duration::from_millis(5));
         }

@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use stead_host::{nginx, systemd};
 use stead_model::hash::Hash;
-use stead_model::layout;
 use stead_model::name::{Name, Port, UnitName};
+use stead_model::{layout, upstream};
 
 /// How long nginx may take to answer with a new configuration.
 const NGINX_DEADLINE: Duration = Duration::from_secs(10);
@@ -55,16 +55,9 @@ fn upstream_file(app: &Name) -> PathBuf {
     Path::new(layout::UPSTREAMS).join(format!("{app}.conf"))
 }
 
-/// The upstream block of an app, as nginx includes it. A `backup` is asked when the instance answers that it has
-/// not what was asked for (`proxy_next_upstream` in the site's configuration).
-fn upstream(app: &Name, port: Port, old: Option<Port>) -> String {
-    let old = old.map(|old| format!(" server 127.0.0.1:{old} backup;")).unwrap_or_default();
-    format!("upstream stead-{app} {{ server 127.0.0.1:{port};{old} }}\n")
-}
-
 /// Leads to the instance of an app, as of the next reload; `old` is the one that it replaces.
 pub(crate) fn lead(app: &Name, port: Port, old: Option<Port>) -> io::Result<()> {
-    place(&upstream_file(app), &upstream(app, port, old))
+    place(&upstream_file(app), &upstream::text(app, port, old))
 }
 
 /// Leads nowhere any more, as of the next reload.
@@ -79,7 +72,7 @@ pub(crate) fn forget(app: &Name) -> io::Result<()> {
 pub(crate) fn leave_old(app: &Name, old: Port) -> io::Result<bool> {
     let path = upstream_file(app);
     let Ok(text) = fs::read_to_string(&path) else { return Ok(false) };
-    let without = text.replace(&format!(" server 127.0.0.1:{old} backup;"), "");
+    let without = text.replace(&upstream::backup(old), "");
     if without == text {
         return Ok(false);
     }
@@ -122,20 +115,4 @@ fn await_served(is_it: impl Fn(&nginx::Served) -> bool) -> Result<(), Error> {
         Some(served) => Error::Other { configuration: served.configuration.short(), epoch: served.epoch },
         None => Error::Silent,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replaced_instance_is_asked_last() {
-        let app: Name = "shop".parse().unwrap();
-        let (new, old) = (Port::new(20001).unwrap(), Port::new(4000));
-        assert_eq!(upstream(&app, new, None), "upstream stead-shop { server 127.0.0.1:20001; }\n");
-        assert_eq!(
-            upstream(&app, new, old),
-            "upstream stead-shop { server 127.0.0.1:20001; server 127.0.0.1:4000 backup; }\n"
-        );
-    }
 }

@@ -52,6 +52,7 @@ pub fn option_reference() -> Result<String, Failure> {
         ("systemd", vec!["systemd"]),
         ("Probes", vec!["probes"]),
         ("Runtimes", vec!["runtimes"]),
+        ("Hooks", vec!["hooks"]),
     ] {
         let _ = write!(page, "\n## {title}: `{}`\n", spell(&prefix));
         let options = part("options")?

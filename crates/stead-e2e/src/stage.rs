@@ -113,6 +113,12 @@ impl Stage {
     /// connections, and keep these WebSockets open. Runs already steadily when this returns.
     #[track_caller]
     pub fn visitors(&self, pages: &[(&str, &str)], web_sockets: &[(&str, &str)]) -> Handle {
+        self.visitors_at(100, pages, web_sockets)
+    }
+
+    /// [`Stage::visitors`] who ask so many times a second.
+    #[track_caller]
+    pub fn visitors_at(&self, rate: u32, pages: &[(&str, &str)], web_sockets: &[(&str, &str)]) -> Handle {
         let target = |&(host, path): &(&str, &str)| Target {
             address: self.lab.port(80),
             host: host.to_owned(),
@@ -120,7 +126,7 @@ impl Stage {
         };
         let handle = load::start(Config {
             targets: pages.iter().map(target).collect(),
-            rate: 100,
+            rate,
             connections: Connections::Both,
             web_sockets: web_sockets.iter().map(target).collect(),
             limit: Duration::from_secs(300),

@@ -8,7 +8,9 @@ use stead_e2e::{Small, Stage};
 fn hooks_run_on_both_sides_and_a_failing_one_before_the_switch_stops_the_deploy() {
     let here = |stage: &Stage| fs::read_to_string(stage.project.join("hooks.log")).unwrap_or_default();
     let there = |stage: &Stage| stage.lab.run("cat /root/hooks.log 2>/dev/null || true");
-    let line = "echo \"$STEAD_HOOK $STEAD_SERVER $STEAD_VERB [$STEAD_OUTCOME] $STEAD_GENERATION <- $STEAD_PARENT\"";
+    // `${…}` and `$$` are the shell's own affair, on either side.
+    let line = "test $$ -gt 1 && for word in x; do test \"${word}\" = x || exit 9; done && \
+        echo \"${STEAD_HOOK} $STEAD_SERVER $STEAD_VERB [$STEAD_OUTCOME] $STEAD_GENERATION <- $STEAD_PARENT\"";
     let all = ["beforeSwitch", "afterConfirm", "afterRollback"].map(|moment| {
         format!(
             "hooks.{moment} = {{ server = m%\"{line} >> /root/hooks.log\"%, operator = m%\"{line} >> hooks.log\"% }},"

@@ -28,13 +28,14 @@ fn whenever_the_power_is_cut_the_server_comes_up_whole_in_one_of_two_generations
 
 #[test]
 fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_parent_go_on() {
-    let patient =
-        "apps.hello.health = { deadline | force = 240, timeout = 60 },\n  apps.hello.limits.memoryMax = \"96M\",";
-    let mut small = Small { extra: patient.to_owned(), ..Small::default() };
+    let patient = "apps.hello.health = { deadline | force = 240, timeout = 60 },";
+    let limited = format!("{patient}\n  apps.hello.limits.memoryMax = \"96M\",");
+    let mut small = Small { extra: limited, ..Small::default() };
     let stage = Stage::with_small(&small, Machine::bookworm().virtual_machine());
     let parent = stage.stead(&["up", "--confirm-deadline", "240"]).well().text("generation");
 
-    let visitors = stage.visitors(&[("app.small", "/"), ("site.small", "/")], &[("app.small", "/ws")]);
+    // Few: the processor is emulated.
+    let visitors = stage.visitors_at(4, &[("app.small", "/"), ("site.small", "/")], &[("app.small", "/ws")]);
     small.answer = "two".into();
     // Held, and written to: memory that is only asked for is not used.
     small.prelude = "hoard = [bytes([1]) * 1048576 for _ in range(1024)]".into();
@@ -54,7 +55,7 @@ fn a_clock_that_jumps_neither_ends_nor_hides_an_activation(stage: &Stage, mut sm
     small.answer = "three".into();
     small.write(&stage.project);
     let mut trial = stage.command(&["up", "--no-confirm", "--confirm-deadline", "240", "--soak", "0"]);
-    let trial = trial.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let trial = trial.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program can be run");
     let trial = Killed(trial);
     wait::until("the trial awaits its login", Duration::from_secs(240), || {
         let waits = "grep -qs awaitingLogin $(readlink -f /var/lib/stead/activations/unfinished)/events.jsonl";

@@ -118,7 +118,7 @@ fn bring_up_instance(server: &mut impl Server, instance: &Instance<'_>) -> Resul
 /// The most seconds that an activation may take until it is proved: all that its apps may take to become
 /// healthy, its soak, its probes, and what units and nginx may take besides.
 fn longest(candidate: &Generation) -> u32 {
-    const BESIDES: u32 = 300;
+    const BESIDES: u32 = 600;
     let deadlines = instances(candidate).filter_map(|instance| instance.health).map(|health| health.deadline / 1000);
     let apps = deadlines.fold(BESIDES, u32::saturating_add).saturating_add(soak(candidate, |_| true) / 1000);
     apps.saturating_add(proof::longest(candidate))
@@ -315,29 +315,49 @@ fn trouble(before: UnitState, now: UnitState, fresh: bool) -> Option<&'static st
 /// Lets go of what the candidate replaced. Old instances of apps end the requests that they have
 /// before they are asked to stop; nothing here waits for that.
 pub fn retire(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    // One that cannot be let go keeps none of the others.
+    let mut done = Vec::new();
     let mut stop = Vec::new();
     for unit in not_wanted(pair.parent, pair.candidate) {
         match &pair.parent.units[unit].role {
-            Role::App { drain, .. } => server.drain(unit, *drain)?,
-            Role::Nginx {} => server.drain_nginx(unit, pair.parent.nginx.as_ref().map_or(0, |nginx| nginx.drain))?,
+            Role::App { drain, .. } => done.push(server.drain(unit, *drain)),
+            Role::Nginx {} => {
+                let drain = pair.parent.nginx.as_ref().map_or(0, |nginx| nginx.drain);
+                done.push(server.drain_nginx(unit, drain));
+            }
             _ => stop.push(unit),
         }
     }
-    server.request_stop(&stop)?;
+    done.push(server.request_stop(&stop));
     let kept: BTreeSet<&Name> = instances(pair.candidate).map(|instance| instance.app).collect();
     for instance in instances(pair.parent).filter(|instance| !kept.contains(instance.app)) {
-        server.point_upstream(instance.app, None, None)?;
+        done.push(server.point_upstream(instance.app, None, None));
     }
-    server.release_units()
+    done.push(server.release_units());
+    done.into_iter().collect()
 }
 
 /// Takes back what [`start`] did. No visitor has met the candidate, so nothing of what they use is touched: not even
 /// nginx is reloaded. Fails where something else happened meanwhile; [`restore`] is for that.
 pub fn withdraw(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
+    if let Some(unit) = maybe_of_candidate(server, pair)? {
+        return Err(Failure(format!("{unit} may have started again meanwhile, as the candidate has it")));
+    }
     make_parent_active(server, pair)?;
     let kept: BTreeSet<&Name> = instances(pair.parent).map(|instance| instance.app).collect();
     stop_candidate(server, pair, &kept)?;
     leave_parent_alone(server, pair)
+}
+
+/// A service under a fixed name that changed, and may have started again by itself while systemd knew it as the candidate's.
+fn maybe_of_candidate<'a>(server: &mut impl Server, pair: Pair<'a>) -> Result<Option<&'a UnitName>> {
+    let changed: Vec<&UnitName> = different(pair.parent, pair.candidate)
+        .filter(|(name, unit)| unit.start && pair.candidate.units.contains_key(*name))
+        .map(|(name, _)| name)
+        .collect();
+    let states = server.states(&changed)?;
+    let never_started_again = |state: &UnitState| matches!(state, UnitState::Active { restarts: 0 });
+    Ok(changed.into_iter().zip(states).find(|(_, state)| !never_started_again(state)).map(|(unit, _)| unit))
 }
 
 /// Brings the server back to the parent, from wherever the activation had come, and verifies it.
@@ -379,7 +399,10 @@ fn make_parent_active(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 /// Lets go of what was the candidate's alone, and verifies the parent.
 fn leave_parent_alone(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for user in pair.candidate.users.difference(&pair.parent.users) {
-        server.unmake_user(user)?;
+        // One whose instance still drains cannot go yet. Nothing of the parent's is any worse for that.
+        if let Err(failure) = server.unmake_user(user) {
+            server.tell(&failure.0);
+        }
     }
     server.release_units()?;
     verify(server, pair.parent, pair.parent_id.as_ref())

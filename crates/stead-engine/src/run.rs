@@ -32,7 +32,8 @@ pub fn run(server: &mut impl Server, pair: Pair<'_>, phase: Phase, event: Event)
         } else if event == Event::Cancelled {
             reason = server.cancelled().or(Some("cancelled by the operator".to_owned()));
         } else if event == Event::Recovered && matches!(to, Phase::GoingBack | Phase::WentBack) {
-            reason = reason.or(Some("the activation was interrupted".to_owned()));
+            let interrupted = || Some("the activation was interrupted".to_owned());
+            reason = reason.or_else(|| server.cancelled()).or_else(interrupted);
         }
         phase = to;
         if let Err(failure) = server.journal(phase, reason.as_deref()) {
@@ -177,6 +178,10 @@ mod tests {
                 generation("a1", Strategy::Beside, "n1", "c1", Some("s2")),
             ),
             ("service no longer started", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), unstarted("s1")),
+            ("app removed", base(), without(base(), &["stead-web@"])),
+            ("app added", without(base(), &["stead-web@"]), base()),
+            ("nginx removed", base(), without(base(), &["stead-nginx"])),
+            ("everything removed", base(), Generation::empty("test".parse().unwrap())),
             ("service started again", unstarted("s1"), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             (
                 "everything changed",
@@ -184,6 +189,15 @@ mod tests {
                 generation("a2", Strategy::Beside, "n2", "c2", Some("s2")),
             ),
         ]
+    }
+
+    /// A generation without the units that begin so.
+    fn without(mut generation: Generation, starts: &[&str]) -> Generation {
+        let is_gone = |unit: &str| starts.iter().any(|start| unit.starts_with(start));
+        generation.units.retain(|unit, _| !is_gone(unit.as_str()));
+        generation.users.retain(|user| !starts.contains(&format!("{user}@").as_str()));
+        generation.nginx = generation.nginx.filter(|nginx| !is_gone(nginx.unit.as_str()));
+        generation
     }
 
     fn unstarted(service: &str) -> Generation {
@@ -220,10 +234,8 @@ mod tests {
         for (name, parent, candidate) in scenarios() {
             let mut fake = server_running(&parent, &candidate);
             let confirmed = fake.state.confirmed;
-            let app = candidate.units.keys().find(|unit| unit.as_str().starts_with("stead-web@")).unwrap();
-            if parent.units.contains_key(app) {
-                continue;
-            }
+            let app = candidate.units.keys().find(|unit| unit.as_str().starts_with("stead-web@"));
+            let Some(app) = app.filter(|app| !parent.units.contains_key(*app)) else { continue };
             fake.unhealthy.insert(app.clone());
             let ended = run(&mut fake, pair(&parent, &candidate), Phase::Staged, Event::Begin).unwrap();
             assert_eq!(ended.phase, Phase::WentBack, "{name}");

@@ -22,14 +22,16 @@ pub fn script() -> String {
 out=$1
 active={active}
 unfinished={unfinished}
-if ! [ -e "$active" ] && [ -L "$unfinished" ]; then
-    # Nothing is active: the machine went down in the middle of an activation.
+if [ -L "$unfinished" ] && {{ ! [ -e "$active" ] || [ -e "{recovering}" ]; }}; then
+    # Nothing is active: the machine went down in the middle of an activation. Taking it up makes something active, and
+    # has systemd read all units again: this one has to stay known until it has ended.
+    mkdir -p "{run}" && : > "{recovering}"
     unit=stead-recovery-$(readlink "$unfinished").service
     mkdir -p "$out/multi-user.target.wants"
     cat > "$out/$unit" <<END
 [Unit]
 Description=Stead takes up the activation that was interrupted
-After=multi-user.target
+After=multi-user.target network-online.target
 StartLimitIntervalSec=0
 [Service]
 Type=oneshot
@@ -67,6 +69,7 @@ exit 0
 "#,
         active = layout::ACTIVE,
         unfinished = layout::UNFINISHED,
+        recovering = layout::RECOVERING,
         confirmed = layout::CONFIRMED,
         run = layout::RUN,
         draining = layout::DRAINING,
@@ -185,11 +188,13 @@ mod tests {
         let (names, text) = generate_and_read(place.path(), unit);
         assert_eq!(names, ["multi-user.target.wants", "stead-a.service", unit]);
         assert!(text.contains("\nExecStart=/agents/x/stead agent recover 20260102T030405Z-1a2b\n"), "{text}");
-        assert_eq!(
-            generate(place.path()),
-            ["multi-user.target.wants", "stead-a.service"],
-            "not while something is active"
-        );
+        assert_eq!(generate_and_read(place.path(), unit), (names, text), "it stays known while it works");
+        fs::remove_file(at(layout::UNFINISHED)).unwrap();
+        fs::remove_file(at(layout::RECOVERING)).unwrap();
+        let without = ["multi-user.target.wants", "stead-a.service"];
+        assert_eq!(generate(place.path()), without, "it has ended");
+        link("20260102T030405Z-1a2b", &at(layout::UNFINISHED));
+        assert_eq!(generate(place.path()), without, "another one is under way, and the machine did not go down");
     }
 
     #[test]

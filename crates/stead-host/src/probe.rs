@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use stead_model::upstream::PROBE_HEADER;
 
 /// The most that is read of an answer.
 const LIMIT: usize = 1 << 20;
@@ -163,7 +164,9 @@ fn ask<S: Read + Write>(
     let is_late =
         |error: &std::io::Error| matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
     let left = || Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: stead\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: stead\r\n{PROBE_HEADER}: 1\r\nConnection: close\r\n\r\n"
+    );
     wait_at_most(&stream, left().ok_or(ProbeError::Slow(timeout))?).map_err(ProbeError::Broken)?;
     stream.write_all(request.as_bytes()).map_err(|error| match is_late(&error) {
         true => ProbeError::Slow(timeout),

@@ -239,6 +239,8 @@ pub fn start_transient(unit: &UnitName, command: &[&str], after: &[&str], second
         &limit,
         "--property=KillMode=mixed",
         "--property=OOMScoreAdjust=-500",
+        // What is run after it takes up what it left, and that is worth more time than systemd gives by itself.
+        "--property=TimeoutStopSec=600",
     ];
     options.extend(after.as_deref());
     options.push("--");
@@ -262,7 +264,10 @@ pub fn run_transient(
     let mut options = vec![unit_option.as_str(), "--quiet", "--collect", "--wait", "--service-type=exec", &limit];
     options.extend(variables.iter().map(String::as_str));
     options.push("--");
-    match run("systemd-run", &[&options, command].concat()) {
+    // PID 1 would put variables into the arguments (systemd.service(5), "Command lines"), before any shell sees them.
+    let literal: Vec<String> = command.iter().map(|word| word.replace('$', "$$")).collect();
+    options.extend(literal.iter().map(String::as_str));
+    match run("systemd-run", &options) {
         Ok(_) => Ok(()),
         Err(RunError::Failed { status, output, .. }) => {
             let said = last_words(unit, 10, 0).unwrap_or_default();

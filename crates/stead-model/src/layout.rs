@@ -50,6 +50,8 @@ pub const UNFINISHED: &str = "/var/lib/stead/activations/unfinished";
 pub const HISTORY: &str = "/var/lib/stead/history.jsonl";
 /// Generations that garbage collection must keep: one file per pin.
 pub const PINS: &str = "/var/lib/stead/pins";
+/// Is there from a boot that found an [`UNFINISHED`] activation until that has ended.
+pub const RECOVERING: &str = "/run/stead/recovering";
 /// The lock (`flock(2)`) that whoever changes the server holds.
 pub const LOCK: &str = "/run/stead/lock";
 /// State folders of apps and services: `state/<name>`; never inside a generation.

@@ -19,3 +19,4 @@ pub mod path;
 pub mod probe;
 pub mod server;
 pub mod tree;
+pub mod upstream;

@@ -22,6 +22,7 @@ use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{Name, UnitName};
 use stead_model::server::{App, Health, HealthCheck, RestartPolicy, Server};
+use stead_model::upstream;
 
 /// Adds every app.
 pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
@@ -133,7 +134,7 @@ fn publish(draft: &mut Draft<'_>, name: &Name, app: &App, instance: &UnitName, t
     draft.files.add_unit(instance, text, ["multi-user.target"]);
     if let Some(port) = app.port {
         draft.files.add(&format!("run/instances/{instance}.env"), format!("{}={port}\n", app.port_variable));
-        draft.files.add(&format!("run/upstreams/{name}.conf"), upstream(name, port.number()));
+        draft.files.add(&format!("run/upstreams/{name}.conf"), upstream::text(name, port, None));
     }
     let role = Role::App {
         app: name.clone(),
@@ -155,11 +156,6 @@ fn health(server: &Server, app: &App) -> Option<Health> {
         *host = probes::host_of_app(server, app);
     }
     Some(health)
-}
-
-/// What nginx includes to reach the instance of an app on this port.
-fn upstream(app: &Name, port: u16) -> String {
-    format!("upstream stead-{app} {{ server 127.0.0.1:{port}; }}\n")
 }
 
 /// Where the state folders of apps are, as `StateDirectory=` counts: below `/var/lib`.

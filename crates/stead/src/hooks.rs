@@ -1,6 +1,6 @@
 //! Hooks of the operator's machine: shell commands run in the project's folder around a switch.
 //!
-//! They are run by whichever `stead` sees the activation through. What they say goes to standard error, so that
+//! They are run by the `stead` that began the activation and sees it through, never by `--attach`. What they say goes to standard error, so that
 //! data on standard output stays data.
 
 use crate::environment;

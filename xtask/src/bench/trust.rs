@@ -30,8 +30,8 @@ const PACKAGES: [&str; 2] = ["\"nginx\"", "\"nginx\", \"libnginx-mod-http-echo\"
 
 /// WebSockets, all together.
 const WEB_SOCKETS: usize = 100;
-/// `services.nginx.drain`, as it is declared for the bench: what an nginx process that is replaced by a reload or by
-/// another instance gives its connections. An app's own drain time is as long and begins no earlier.
+/// `services.nginx.drain`, as it is declared for the bench: what an instance of nginx that is replaced gives its
+/// connections. An app's own drain time is as long, and begins no earlier than the reload that leads visitors away.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Visitors are watched for so long before the command: how long their pauses are without any deploy.
 const QUIET: Duration = Duration::from_secs(5);

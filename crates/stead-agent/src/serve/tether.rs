@@ -88,18 +88,28 @@ fn signal(group: Pid, signal: Signal, is_ours: &Mutex<bool>) -> bool {
     *is_ours
 }
 
+/// Whether the other side of the line has closed.
+pub(super) fn is_closed(line: &OwnedFd) -> bool {
+    closes_within(line, &Timespec { tv_sec: 0, tv_nsec: 0 })
+}
+
+/// What comes over the line is not of interest here, only its end.
+fn closes_within(line: &OwnedFd, time: &Timespec) -> bool {
+    let mut end = [PollFd::new(line, PollFlags::RDHUP)];
+    let said = poll(&mut end, Some(time));
+    let closed = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR | PollFlags::NVAL;
+    said.is_ok() && end[0].revents().intersects(closed)
+}
+
 /// Until the command is over, or the other side of the line has closed; then ends the command.
 fn watch(line: &OwnedFd, group: Pid, is_ours: &Mutex<bool>) {
     let is_running = || *is_ours.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        // What comes over the line is not of interest here, only its end.
-        let mut end = [PollFd::new(line, PollFlags::RDHUP)];
-        let said = poll(&mut end, Some(&BEAT));
+        let is_over = closes_within(line, &BEAT);
         if !is_running() {
             return;
         }
-        let closed = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR | PollFlags::NVAL;
-        if said.is_ok() && end[0].revents().intersects(closed) {
+        if is_over {
             break;
         }
     }
@@ -139,7 +149,9 @@ mod tests {
     fn a_silent_command_and_what_it_started_end_with_the_line() {
         let (line, other_side) = pipe();
         let mut tether = Tether::start(&mut shell("sleep 1000 & sleep 1000"), &line).unwrap();
+        assert!(!is_closed(&line));
         drop(other_side);
+        assert!(is_closed(&line));
         assert_eq!(rest(&mut tether), "", "both ends of the pipe were closed");
         assert!(!tether.wait().unwrap().success());
     }

@@ -125,4 +125,17 @@ fn a_line_that_drops_during_the_activation_is_taken_up_again_and_the_deploy_ends
     assert_eq!(ended.text("outcome"), "confirmed");
     assert!(ended.stderr.contains("the connection broke; the activation goes on"), "{ended}");
     assert_eq!(stage.stead(&["status"]).well().text("confirmed"), live);
+
+    // The same from the other side: sshd is restarted, and every session of it ends.
+    small.page = "page three\n".into();
+    small.write(&stage.project);
+    let mut command = stage.command(&["up", "--soak", "4"]);
+    let deploy = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait::until_is("the new page is live", Duration::from_secs(60), "page three\n".to_owned(), || {
+        stage.get("site.small", "/").body
+    });
+    stage.lab.run("systemctl restart ssh && pkill -KILL -f '[s]shd: root'");
+    let ended = outcome("stead up", &deploy.wait_with_output().unwrap()).well();
+    assert_eq!(ended.text("outcome"), "confirmed");
+    assert!(ended.stderr.contains("the connection broke; the activation goes on"), "{ended}");
 }

@@ -4,9 +4,9 @@ use super::listen::{Listeners, server_names};
 use super::{Writing, value};
 use crate::error::PlanError;
 use std::fmt::Write;
-use stead_model::layout;
 use stead_model::path::AbsolutePath;
 use stead_model::server::{Location, VirtualHost};
+use stead_model::{layout, upstream};
 
 /// Folders that are the runtime's own, so that a path below them is not one of the server.
 const OF_RUNTIME: [&str; 2] = ["/usr", "/etc"];
@@ -176,9 +176,9 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
         let _ = writeln!(out, "        {directive} {};", text.trim());
     }
     if let Some(target) = &location.proxy_pass {
-        let target = proxy_target(writing, &format!("{option}.proxyPass"), target)?;
+        let target = proxy_target(writing, &format!("{option}.proxyPass"), target, location)?;
         let _ = writeln!(out, "        proxy_pass {target};\n        proxy_http_version 1.1;");
-        if target.trim_start_matches('"').starts_with("http://stead-") && !location.extra_config.contains(NEXT) {
+        if target.starts_with("http://$") {
             let _ = writeln!(out, "        {NEXT} error timeout http_404;");
         }
         if writing.draft.server.nginx.recommended_proxy_settings {
@@ -197,7 +197,12 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
 }
 
 /// Where requests are passed on to. The declared port of an app means the app's live instance.
-fn proxy_target(writing: &mut Writing<'_, '_>, option: &str, target: &str) -> Result<String, PlanError> {
+fn proxy_target(
+    writing: &mut Writing<'_, '_>,
+    option: &str,
+    target: &str,
+    location: &Location,
+) -> Result<String, PlanError> {
     let target = writing.resolve(option, target)?;
     let rest = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
     if rest.is_none_or(str::is_empty) {
@@ -209,9 +214,16 @@ fn proxy_target(writing: &mut Writing<'_, '_>, option: &str, target: &str) -> Re
     let plain = target.strip_prefix("http://").and_then(|rest| {
         let end = rest.find(['/', '?', '$']).unwrap_or(rest.len());
         let app = writing.app_at(&rest[..end])?;
-        Some(format!("http://stead-{app}{}", &rest[end..]))
+        Some((app, &rest[end..]))
     });
-    value::word(option, &plain.unwrap_or(target))
+    // A variable in `proxy_pass` means the request's own path, and no rewriting of redirects by nginx's own rules: it can
+    // stand where that makes no difference.
+    let asks_old_too = writing.draft.server.nginx.recommended_proxy_settings && !location.extra_config.contains(NEXT);
+    match plain {
+        Some((app, "")) if asks_old_too => Ok(format!("http://{}", upstream::variable(app))),
+        Some((app, rest)) => value::word(option, &format!("http://{}{rest}", upstream::name(app))),
+        None => value::word(option, &target),
+    }
 }
 
 /// A folder of files.

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 /// Runs the server's side. 0: the conversation or activation came to its end, whatever that was.
 pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
+    // Services read what it writes as users of their own, whatever the login's own mask is.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let done = match command {
         None => stead_agent::serve::serve(std::io::stdin(), std::io::stdout())
             .map_err(|error| crate::failure::chain(&error)),

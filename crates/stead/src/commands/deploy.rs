@@ -99,7 +99,8 @@ fn deploy_loaded(
         stage(project, &ready, &mut connected, output)?;
     }
     let told = Told { verb: Verb::Deploy, generation: Some(id), parent: connected.hello.active, ended: None };
-    if !is_live {
+    let mut is_gated = !is_live;
+    if is_gated {
         hooks::before_switch(server, &project.root, told, output)?;
     }
     let request = Request::Activate {
@@ -115,6 +116,8 @@ fn deploy_loaded(
         output.say("  something on the server was altered: sending it again");
         output.phase("send");
         stage(project, &ready, &mut connected, output)?;
+        hooks::before_switch(server, &project.root, told, output)?;
+        is_gated = true;
         ended = activate(&mut connected, &request, trial, &mut measured, output);
     }
     let ended = ended?;
@@ -123,7 +126,10 @@ fn deploy_loaded(
         // Only a later transfer's size depends on it.
         let _ = connect::cache().remember(&ready.planned.generation, &ready.planned.trees, &source);
     }
-    hooks::after(server, &project.root, Told { ended: Some(&ended), ..told }, output);
+    // Where only what runs already was put right, there was nothing to ask for before, and there is nothing to tell after.
+    if is_gated {
+        hooks::after(server, &project.root, Told { ended: Some(&ended), ..told }, output);
+    }
     conclude(&mut connected, server, &ended, &measured, output)
 }
 
@@ -424,6 +430,9 @@ fn conclude(
                 None => " and confirmed".to_owned(),
             };
             output.good(&format!("generation {id} is live on {}{times}", server.name));
+            if let Some(reason) = &ended.reason {
+                output.say(&format!("  warning: not all that it replaced is gone: {reason}"));
+            }
             if connected.hello.active.is_some() {
                 output.say("  undo: stead rollback");
             }
