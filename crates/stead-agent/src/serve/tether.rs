@@ -151,8 +151,8 @@ mod tests {
         let mut tether = Tether::start(&mut shell("sleep 1000 & sleep 1000"), &line).unwrap();
         assert!(!is_closed(&line));
         drop(other_side);
-        assert!(is_closed(&line));
         assert_eq!(rest(&mut tether), "", "both ends of the pipe were closed");
+        assert!(is_closed(&line));
         assert!(!tether.wait().unwrap().success());
     }
 

@@ -58,9 +58,9 @@ fn a_place_that_nginx_would_not_know_is_refused() {
 fn the_declared_port_of_an_app_means_its_live_instance() {
     for (target, expected) in [
         ("http://localhost:4000/api/", "http://stead-bill-tracker/api/"),
-        ("http://127.0.0.1:4000", "http://stead-bill-tracker"),
+        ("http://127.0.0.1:4000", "http://$stead_to_bill_tracker"),
         ("http://127.0.0.1:4000$request_uri", "http://stead-bill-tracker$request_uri"),
-        ("http://[::1]:4000", "http://stead-bill-tracker"),
+        ("http://[::1]:4000", "http://$stead_to_bill_tracker"),
         ("http://127.0.0.1:40000", "http://127.0.0.1:40000"),
         ("http://10.0.0.1:4000", "http://10.0.0.1:4000"),
         ("https://127.0.0.1:4000", "https://127.0.0.1:4000"),
@@ -237,8 +237,20 @@ fn files_of_odd_sites_have_plain_names() {
 fn an_app_without_a_site_still_has_an_upstream() {
     let mut fixture = Fixture::two_sites();
     fixture.server.apps.insert(name("other"), app("/@stead/inputs/billtracker", "bin/run", Some(5000)));
-    assert_eq!(
-        file(&fixture.plan(), "run/upstreams/other", ".conf"),
-        "upstream stead-other { server 127.0.0.1:5000; }\n"
-    );
+    let upstream = file(&fixture.plan(), "run/upstreams/other", ".conf");
+    assert!(upstream.starts_with("upstream stead-other { server 127.0.0.1:5000; }\n"), "{upstream}");
+}
+
+#[test]
+fn a_replaced_instance_is_asked_only_where_a_variable_makes_no_difference() {
+    let mut fixture = Fixture::two_sites();
+    fixture.place().proxy_pass = Some("http://127.0.0.1:4000".to_owned());
+    assert!(portfolio(&fixture).contains("proxy_next_upstream error timeout http_404;"));
+    fixture.place().extra_config = "proxy_next_upstream off;".to_owned();
+    let own = portfolio(&fixture);
+    assert!(own.contains("proxy_pass http://stead-bill-tracker;") && !own.contains("http_404"), "{own}");
+    fixture.place().extra_config = String::new();
+    fixture.server.nginx.recommended_proxy_settings = false;
+    let plain = portfolio(&fixture);
+    assert!(plain.contains("proxy_pass http://stead-bill-tracker;") && !plain.contains("http_404"), "{plain}");
 }
