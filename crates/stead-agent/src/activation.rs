@@ -9,14 +9,14 @@
 use crate::server::RealServer;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stead_engine::effects::Pair;
 use stead_engine::run::{self, Ended};
 use stead_engine::table::Event as TableEvent;
-use stead_model::activation::{Phase, Record};
+use stead_model::activation::{Phase, Record, Verb};
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::probe::Broken;
@@ -320,6 +320,27 @@ impl Folder {
         const LONGEST: u32 = 4 * 3600;
         stead_host::systemd::start_transient(&self.unit(), &command, &after, LONGEST)
             .map_err(|error| self.failed("start its service")(io::Error::other(error.to_string())))
+    }
+}
+
+/// The record of an activation that is about to begin.
+pub(crate) fn record(generation: Hash, parent: Option<Hash>, verb: Verb, by: String) -> Record {
+    let now = jiff::Timestamp::now();
+    let mut random = [0; 2];
+    let digits = match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)) {
+        Ok(()) => u16::from_le_bytes(random),
+        Err(_) => u16::try_from(std::process::id() & 0xffff).unwrap_or(0),
+    };
+    Record {
+        id: format!("{}-{digits:04x}", now.strftime("%Y%m%dT%H%M%SZ")),
+        generation,
+        parent,
+        verb,
+        by,
+        began: now.as_second(),
+        ended: None,
+        phase: Phase::Staged,
+        reason: None,
     }
 }
 

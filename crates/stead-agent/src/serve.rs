@@ -9,14 +9,14 @@ mod tether;
 
 use crate::activation::{self, Folder, Journal, Line};
 use crate::stage;
-use crate::{hook, inspect};
+use crate::{hook, inspect, visitors};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use stead_model::activation::{Phase, Record, Verb};
+use stead_model::activation::{Phase, Verb};
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::hooks::Moment;
@@ -274,6 +274,13 @@ impl<R: Read, W: Write> Session<R, W> {
             }
         });
         self.guard = Some(guard);
+        // What runs was altered, and is put back: nginx may still have the altered files open.
+        if let (Ok(()), true, Some(nginx)) = (&staged, active == Some(id), from.and_then(|from| from.nginx))
+            && let Err(error) =
+                visitors::reload(&nginx.unit, &nginx.configuration, &format!("put-back-{}", std::process::id()))
+        {
+            return Ok(Err(refused(Failure::Server, format!("what was altered is put back, but {error}"))));
+        }
         Ok(staged.map(|()| Reply::Staged { generation: id }).map_err(of_stage))
     }
 
@@ -328,7 +335,7 @@ impl<R: Read, W: Write> Session<R, W> {
                 return Ok(Err(of_stage(error)));
             }
         }
-        let journal = Journal::new(record(generation, active, verb, by), settings);
+        let journal = Journal::new(activation::record(generation, active, verb, by), settings);
         if let Err(what) = hook::run(&candidate.hooks, Moment::BeforeSwitch, &candidate.server, &journal.record) {
             return Ok(Err(refused(Failure::Hook, what)));
         }
@@ -513,27 +520,6 @@ fn tell(id: &str, word: &str, why: &str) -> Answer {
 /// The path of this very agent, for the activation's service.
 pub(crate) fn agent_path() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
-}
-
-/// The record of an activation that is about to begin.
-fn record(generation: Hash, parent: Option<Hash>, verb: Verb, by: String) -> Record {
-    let now = jiff::Timestamp::now();
-    let mut random = [0; 2];
-    let digits = match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)) {
-        Ok(()) => u16::from_le_bytes(random),
-        Err(_) => u16::try_from(std::process::id() & 0xffff).unwrap_or(0),
-    };
-    Record {
-        id: format!("{}-{digits:04x}", now.strftime("%Y%m%dT%H%M%SZ")),
-        generation,
-        parent,
-        verb,
-        by,
-        began: now.as_second(),
-        ended: None,
-        phase: Phase::Staged,
-        reason: None,
-    }
 }
 
 fn unchanged(generation: Hash) -> Ended {
