@@ -36,6 +36,9 @@ pub(crate) enum Error {
         /// The mark that it answers with.
         epoch: String,
     },
+    /// Workers with the files of before go on to accept.
+    #[error("within 10 s: worker processes of nginx still answer from the files of before")]
+    OldWorkers,
     /// It does not answer.
     #[error("within 10 s: nginx does not answer")]
     Silent,
@@ -84,11 +87,23 @@ pub(crate) fn mark(epoch: &str) -> io::Result<()> {
     place(&Path::new(layout::UPSTREAMS).join("epoch.conf"), &nginx::epoch_file(epoch))
 }
 
-/// Makes nginx read its files again under this mark, and waits until it answers with it.
+/// Makes nginx read its files again under this mark, and waits until every visitor who comes now is answered
+/// from them: it answers with the mark, and no worker of before accepts a connection any more. (nginx lets the
+/// old ones accept for 100 ms beside the new ones, `ngx_master_process_cycle`: a probe could meet one of them.)
 pub(crate) fn reload(unit: &UnitName, configuration: &Hash, epoch: &str) -> Result<(), Error> {
     mark(epoch)?;
+    let main = systemd::states(&[unit])?.get(unit).map_or(0, |state| state.main_pid);
+    let old = nginx::accepting_workers(main);
     systemd::hang_up(unit)?;
-    await_served(|served| served.configuration == *configuration && served.epoch == epoch)
+    await_served(|served| served.configuration == *configuration && served.epoch == epoch)?;
+    let end = Instant::now() + NGINX_DEADLINE;
+    while old.iter().any(|worker| nginx::accepts(*worker)) {
+        if Instant::now() >= end {
+            return Err(Error::OldWorkers);
+        }
+        sleep(BEAT);
+    }
+    Ok(())
 }
 
 /// Waits until nginx answers with this configuration, and only with it.

@@ -77,6 +77,22 @@ pub fn served() -> Option<Served> {
     Some(Served { configuration: configuration.parse().ok()?, epoch: epoch.to_owned() })
 }
 
+/// The worker processes of a running nginx that accept connections; `main` is its main process.
+///
+/// Those that a reload has told to end are not among them: such a worker changes its title before it looks for
+/// another connection (`ngx_worker_process_cycle`), and keeps only the connections it has.
+pub fn accepting_workers(main: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(|worker| accepts(*worker)).collect()
+}
+
+/// Whether this worker process still accepts connections; `false` when it is gone.
+pub fn accepts(worker: u32) -> bool {
+    let title = std::fs::read(format!("/proc/{worker}/cmdline")).unwrap_or_default();
+    let title = String::from_utf8_lossy(&title);
+    title.starts_with("nginx: worker process") && !title.contains("is shutting down")
+}
+
 /// The file that marks a reload, read by nginx with the upstreams.
 pub fn epoch_file(epoch: &str) -> String {
     format!("map $hostname $stead_epoch {{ default \"{epoch}\"; }}\n")
