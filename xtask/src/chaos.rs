@@ -13,6 +13,7 @@ use report::{Cut, Section};
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
 
 /// Where the result is kept.
 const PAGE: &str = "docs/guarantees-chaos.md";
@@ -39,8 +40,11 @@ pub(crate) fn run(words: &[&str]) -> Result {
     // What is built now is what is told, whatever becomes of the working copy meanwhile.
     let commit = commit(&metadata)?;
     let program = step("build", || build(&metadata, &["--workspace", "--all-targets"], "stead"))?;
-    // Beside it, as `--all-targets` builds it.
-    let chaos = program.with_file_name("examples").join("chaos");
+    // Beside it, as `--all-targets` builds it. Copies run, so that a later build changes nothing under way.
+    let kept = metadata.target_directory.join("chaos");
+    fs::create_dir_all(&kept)?;
+    let chaos = copied(&program.with_file_name("examples").join("chaos"), &kept)?;
+    let program = copied(&program, &kept)?;
     let mut failed = false;
     for release in &wanted.releases {
         let seed = wanted.seed.unwrap_or_else(random);
@@ -59,6 +63,16 @@ pub(crate) fn run(words: &[&str]) -> Result {
     }
     eprintln!("written: {PAGE}");
     if failed { fail("not every server came back as promised") } else { Ok(()) }
+}
+
+/// A copy of a program in this folder, in place of an earlier one.
+fn copied(program: &Path, folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join(program.file_name().unwrap_or_default());
+    if copy.exists() {
+        fs::remove_file(&copy)?;
+    }
+    fs::copy(program, &copy)?;
+    Ok(copy)
 }
 
 /// `--cuts=N`, `--seed=N` and names of releases, in any order.
