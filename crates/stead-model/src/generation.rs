@@ -4,6 +4,7 @@
 //! description. Two plans of the same server, lock and facts are the same bytes. It holds no
 //! time, no parent, and no name of whoever made it: those belong to the activation.
 
+use crate::certificate::Certificates;
 use crate::hash::{Hash, Sha256};
 use crate::hooks::ServerHooks;
 use crate::lock::LockedPackage;
@@ -48,6 +49,9 @@ pub struct Generation {
     /// Questions by which it proves that its sites answer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub probes: Probes,
+    /// Certificates that its sites need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: Certificates,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -161,6 +165,7 @@ impl Generation {
             nginx: None,
             hooks: ServerHooks::default(),
             probes: Probes::new(),
+            certificates: Certificates::new(),
         }
     }
 

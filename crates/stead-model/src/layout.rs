@@ -2,7 +2,7 @@
 //!
 //! `/var/lib/stead` is what survives a reboot, `/run/stead` what does not. Nothing else on the
 //! server belongs to Stead but the generator, the system users of services, their state folders
-//! ([`SERVICE_STATE`]) and nginx's temporary files (`/var/cache/stead-nginx`).
+//! ([`SERVICE_STATE`]), certificates ([`ACME`]) and nginx's temporary files (`/var/cache/stead-nginx`).
 
 /// All that survives a reboot.
 pub const STATE: &str = "/var/lib/stead";
@@ -56,6 +56,17 @@ pub const RECOVERING: &str = "/run/stead/recovering";
 pub const LOCK: &str = "/run/stead/lock";
 /// State folders of apps and services: `state/<name>`; never inside a generation.
 pub const SERVICE_STATE: &str = "/var/lib/stead-state";
+/// Certificates, their keys, and the accounts at authorities. Data: it outlives every generation.
+pub const ACME: &str = "/var/lib/stead-acme";
+/// Certificates by name: `certificates/<name>/live/{fullchain,key}.pem`, `live` being a link beside them.
+pub const CERTIFICATES: &str = "/var/lib/stead-acme/certificates";
+/// Accounts at authorities: `accounts/<digest>.json`.
+pub const ACCOUNTS: &str = "/var/lib/stead-acme/accounts";
+/// The folder from which a web server answers authorities on every port-80 site:
+/// `/.well-known/acme-challenge/<token>` below it (RFC 8555, section 8.3).
+pub const CHALLENGES: &str = "/run/stead/challenges";
+/// A link to the agent that carried out the latest activation, for units that need one.
+pub const AGENT: &str = "/var/lib/stead/agent";
 /// The systemd generator (`systemd.generator(7)`).
 pub const GENERATOR: &str = "/etc/systemd/system-generators/stead";
 

@@ -6,9 +6,10 @@
 //!
 //! Reading order: [`name`] and [`path`] (words and places), [`hash`], [`server`] (what the
 //! operator declared), [`lock`] (what it is pinned to), [`tree`] and [`generation`] (what a
-//! server runs), [`probe`] (how it proves itself), [`activation`] (how it got there).
+//! server runs), [`certificate`] (what its sites are trusted by), [`probe`] (how it proves itself), [`activation`] (how it got there).
 
 pub mod activation;
+pub mod certificate;
 pub mod generation;
 pub mod hash;
 pub mod hooks;

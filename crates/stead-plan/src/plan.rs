@@ -10,6 +10,7 @@ use crate::references::References;
 use crate::runtimes::Runtimes;
 use crate::{apps, hooks, nginx, probes, services, users};
 use std::collections::{BTreeMap, BTreeSet};
+use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Unit};
 use stead_model::hash::Hash;
 use stead_model::lock::Lock;
@@ -54,6 +55,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) units: BTreeMap<UnitName, Unit>,
     pub(crate) users: BTreeSet<UserName>,
     pub(crate) host_folders: BTreeMap<AbsolutePath, String>,
+    pub(crate) certificates: Certificates,
 }
 
 /// The generation of this server. Same arguments, same bytes.
@@ -72,6 +74,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         units: BTreeMap::new(),
         users: BTreeSet::new(),
         host_folders: BTreeMap::new(),
+        certificates: Certificates::new(),
     };
     apps::add(&mut draft)?;
     services::add(&mut draft)?;
@@ -92,6 +95,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         nginx,
         hooks,
         probes: probes::of(server)?,
+        certificates: draft.certificates,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })
