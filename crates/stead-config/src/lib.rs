@@ -9,9 +9,11 @@
 //! evaluator), `tree` (its result, with places), `explain` (Nickel's errors in our words), `unknown` (what nobody declared), `server` (the mapping), `probes`,
 //! [`failure`], [`reference`](mod@reference).
 
+mod certificates;
 mod explain;
 pub mod failure;
 mod language;
+mod nginx;
 mod probes;
 pub mod project;
 pub mod reference;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use stead_model::hooks::Hooks;
 use stead_model::name::Name;
 use stead_model::probe::Timing;
-use stead_model::server::{App, Nginx, Runtime, Server, SystemdService, SystemdTimer, VirtualHost};
+use stead_model::server::{App, Runtime, Server, SystemdService, SystemdTimer};
 
 /// Where a secret stands in a declaration until there are secrets.
 const SECRET_PLACEHOLDER: &str = "/@stead/secrets/";
@@ -83,7 +83,7 @@ impl Mapping<'_> {
         let value = json!({
             "name": name, "host": text("host"), "sshUser": text("sshUser"), "sshPort": text("sshPort"),
             "architecture": text("architecture"), "debian": self.debian(&name, declared)?,
-            "nginx": Value::Object(self.nginx()?), "hooks": self.hooks()?,
+            "nginx": Value::Object(self.nginx()?), "acme": self.acme()?, "hooks": self.hooks()?,
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
         Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, ..server })
@@ -212,47 +212,6 @@ impl Mapping<'_> {
         Ok(health)
     }
 
-    fn nginx(&self) -> Result<Map<String, Value>, Failure> {
-        let path = ["services", "nginx"];
-        let Some(node) = self.configuration.at(&path) else { return Ok(Map::new()) };
-        let mut value = node.to_json();
-        let fields = object(&mut value);
-        self.whole_seconds(fields, "drain", &["services", "nginx", "drain"])?;
-        for (name, host) in node.get("virtualHosts").into_iter().flat_map(Node::fields) {
-            let path = ["services", "nginx", "virtualHosts", name];
-            let named = host.get("serverName").and_then(Node::text).unwrap_or(name);
-            if !is_server_name(named) {
-                let words = format!(
-                    ": `{named}` is not a name that nginx knows: a domain, `*.` before or `.*` after it, `_`, or a regular expression after `~`"
-                );
-                return Err(self.refuse(&path, words, None));
-            }
-            let _: VirtualHost = self.read(host, &path, host.to_json())?;
-            for (location, node) in host.get("locations").into_iter().flat_map(Node::fields) {
-                let path = ["services", "nginx", "virtualHosts", name, "locations", location];
-                if location.trim().is_empty() || location.contains(['\n', '\r', '\0']) {
-                    return Err(self.refuse(&path, " is not a location".to_owned(), None));
-                }
-                let content = ["proxyPass", "return", "alias"]
-                    .iter()
-                    .filter(|name| node.get(name).is_some_and(|node| node.text().is_some()));
-                let content: Vec<&str> = content.copied().collect();
-                if content.len() > 1 {
-                    return Err(self.refuse(
-                        &path,
-                        format!(" has both `{}`: only one can answer", content.join("` and `")),
-                        None,
-                    ));
-                }
-            }
-        }
-        let nginx: Nginx = self.read(node, &path, value)?;
-        match serde_json::to_value(nginx) {
-            Ok(Value::Object(fields)) => Ok(fields),
-            _ => Ok(Map::new()),
-        }
-    }
-
     fn hooks(&self) -> Result<Value, Failure> {
         let path = ["hooks"];
         let Some(node) = self.configuration.at(&path) else { return Ok(json!({})) };
@@ -281,7 +240,7 @@ impl Mapping<'_> {
     }
 
     /// The model's value, or the place of what it does not accept.
-    fn read<T: DeserializeOwned>(&self, node: &Node, path: &[&str], value: Value) -> Result<T, Failure> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, node: &Node, path: &[&str], value: Value) -> Result<T, Failure> {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let inner: Vec<String> = error
                 .path()
@@ -305,7 +264,12 @@ impl Mapping<'_> {
     }
 
     /// systemd and nginx are given whole seconds.
-    fn whole_seconds(&self, fields: &mut Map<String, Value>, name: &str, path: &[&str]) -> Result<(), Failure> {
+    pub(crate) fn whole_seconds(
+        &self,
+        fields: &mut Map<String, Value>,
+        name: &str,
+        path: &[&str],
+    ) -> Result<(), Failure> {
         match fields.get(name) {
             Some(value) if value.as_f64().is_some_and(|seconds| seconds.fract() != 0.0) => {
                 Err(self.refuse(path, " has to be a whole number of seconds".to_owned(), None))
@@ -354,18 +318,11 @@ impl Mapping<'_> {
     }
 }
 
-fn object(value: &mut Value) -> &mut Map<String, Value> {
+pub(crate) fn object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
     value.as_object_mut().expect("it was made an object just now")
-}
-
-/// The names of nginx's `server_name` that cannot break out of its line.
-fn is_server_name(name: &str) -> bool {
-    let clean = !name.is_empty() && !name.contains([' ', '\t', '\n', '\r', '\0', '"', '\'']);
-    let domain = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
-    clean && (name.starts_with('~') || name.chars().all(domain))
 }
 
 fn find_secret<'a>(node: &'a Node, path: &mut Vec<String>) -> Option<(Vec<String>, &'a Node)> {

@@ -16,6 +16,16 @@ pub type Certificates = BTreeMap<Domain, Certificate>;
 /// Let's Encrypt: the authority where none is declared (as in NixOS).
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
+/// What a server asks authorities for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Acme {
+    /// The certificates.
+    pub certificates: Certificates,
+    /// When it is looked whether one has to be renewed (`systemd.time(7)`, "Calendar events").
+    pub renew_interval: String,
+}
+
 /// One certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -4,11 +4,16 @@
 //! planner knows about the operator's wishes. Field names in serialised form are the option names
 //! of the language. Paths of inputs appear as placeholders (see [`crate::layout`]).
 
+mod nginx;
+
+use crate::certificate::Acme;
 use crate::hooks::Hooks;
 use crate::name::{Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
 use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use nginx::{Listen, Location, Nginx, SiteCertificate, SiteTls, TlsUse, Upstream, VirtualHost};
 
 /// One machine, as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,9 @@ pub struct Server {
     /// Questions that have to be answered as declared, beside those that every site is asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub probes: BTreeMap<Name, crate::probe::Declared>,
+    /// What authorities are asked for.
+    #[serde(default)]
+    pub acme: Acme,
 }
 
 /// A named set of packages.
@@ -257,123 +265,6 @@ pub enum HealthCheck {
         /// Split as systemd splits `ExecStart=`.
         command: String,
     },
-}
-
-/// nginx and its sites. Names follow NixOS's `services.nginx`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Nginx {
-    /// Whether nginx runs at all.
-    pub enable: bool,
-    /// The Debian input; `None`: the server's.
-    #[serde(default)]
-    pub debian: Option<Name>,
-    /// The package that has nginx, and modules beside it.
-    pub packages: Vec<PackageName>,
-    /// Sites by name.
-    #[serde(default)]
-    pub virtual_hosts: BTreeMap<String, VirtualHost>,
-    /// Named groups of servers, for `proxyPass`.
-    #[serde(default)]
-    pub upstreams: BTreeMap<Name, Upstream>,
-    /// Headers that an app behind a proxy expects, sane timeouts.
-    pub recommended_proxy_settings: bool,
-    /// `sendfile`, `tcp_nopush`, a shared open-file cache.
-    pub recommended_optimisation: bool,
-    /// Compression of text.
-    pub recommended_gzip_settings: bool,
-    /// Modern TLS versions and session caching.
-    pub recommended_tls_settings: bool,
-    /// `client_max_body_size`.
-    pub client_max_body_size: String,
-    /// Whether nginx tells its version.
-    pub server_tokens: bool,
-    /// Seconds that an old nginx instance may keep its connections (WebSockets too).
-    pub drain: u32,
-    /// Lines for the `http` block, as they are.
-    pub append_http_config: String,
-    /// Lines for the main block, as they are.
-    pub append_config: String,
-}
-
-/// A group of servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Upstream {
-    /// Addresses (`127.0.0.1:9000`, `unix:/run/x.sock`), each with nginx's parameters for it.
-    pub servers: BTreeMap<String, String>,
-    /// Lines for the `upstream` block, as they are.
-    pub extra_config: String,
-}
-
-/// A site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct VirtualHost {
-    /// Its main name; `None`: the key in `virtualHosts`.
-    #[serde(default)]
-    pub server_name: Option<String>,
-    /// Other names (wildcards and regular expressions as nginx knows them).
-    #[serde(default)]
-    pub server_aliases: Vec<String>,
-    /// Where it listens; empty: every address, port 80.
-    #[serde(default)]
-    pub listen: Vec<Listen>,
-    /// Whether it answers for names that no site has.
-    pub default: bool,
-    /// The folder of its files: of an input, or of the server (`/var/www/…`).
-    #[serde(default)]
-    pub root: Option<String>,
-    /// Redirect everything to this host.
-    #[serde(default)]
-    pub global_redirect: Option<String>,
-    /// The status of that redirect.
-    pub redirect_code: u16,
-    /// Lines for the `server` block, as they are.
-    pub extra_config: String,
-    /// Places by nginx's location: `/`, `= /github`, `~ \.php$`.
-    #[serde(default)]
-    pub locations: BTreeMap<String, Location>,
-}
-
-/// An address that a site listens on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Listen {
-    /// `0.0.0.0`, `[::]`, or an address of the server.
-    pub address: String,
-    /// The port.
-    pub port: Port,
-}
-
-/// A place of a site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Location {
-    /// Where requests are passed on to: `http://127.0.0.1:4000`.
-    #[serde(default)]
-    pub proxy_pass: Option<String>,
-    /// Whether WebSockets are passed on too.
-    pub proxy_websockets: bool,
-    /// `try_files`.
-    #[serde(default)]
-    pub try_files: Option<String>,
-    /// `return`.
-    #[serde(default, rename = "return")]
-    pub return_: Option<String>,
-    /// `root`.
-    #[serde(default)]
-    pub root: Option<String>,
-    /// `alias`.
-    #[serde(default)]
-    pub alias: Option<String>,
-    /// `index`.
-    #[serde(default)]
-    pub index: Option<String>,
-    /// Order among the locations: lower comes first, equal ones by name.
-    pub priority: i32,
-    /// Lines for the `location` block, as they are.
-    pub extra_config: String,
 }
 
 /// Any service, in systemd's own words.

@@ -113,6 +113,18 @@ pub enum PlanError {
         /// Address and port.
         listen: String,
     },
+    /// One site speaks TLS where another speaks in clear.
+    #[error(
+        "services.nginx.virtualHosts.\"{first}\" and \"{second}\" both listen on {listen}, but only one of them with TLS"
+    )]
+    MixedTls {
+        /// One site.
+        first: String,
+        /// The other.
+        second: String,
+        /// Address and port.
+        listen: String,
+    },
     /// Two sites are the default at one address.
     #[error("services.nginx.virtualHosts.\"{first}\".default and \"{second}\".default are both true on {listen}")]
     TwoDefaults {

@@ -7,6 +7,7 @@
 //! `runtimes`, `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
+mod certificates;
 mod error;
 mod files;
 mod hooks;

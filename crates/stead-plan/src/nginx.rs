@@ -11,6 +11,7 @@ mod settings;
 mod site;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod value;
 
@@ -19,13 +20,16 @@ use crate::placeholder::Used;
 use crate::plan::Draft;
 use crate::runtimes::{Mounts, nginx_key};
 use listen::Listeners;
-pub(crate) use listen::{places, server_names};
+pub(crate) use listen::{Place, places, server_names};
 use std::collections::BTreeMap;
+use stead_model::certificate::{Certificates, Source};
 use stead_model::generation::NginxPart;
 use stead_model::hash::Hash;
 use stead_model::layout;
+use stead_model::lock::RuntimeKey;
 use stead_model::name::Name;
 use stead_model::path::AbsolutePath;
+use tls::Http2;
 
 /// Stands for the configuration's hash while it is being computed.
 const UNKNOWN: &str = "@configuration@";
@@ -39,6 +43,11 @@ struct Writing<'d, 'a> {
     draft: &'d Draft<'a>,
     used: Used<'a>,
     host_folders: BTreeMap<AbsolutePath, String>,
+    /// The certificates that sites turned out to need.
+    certificates: Certificates,
+    /// Whether there is a certificate that an authority has to be answered for.
+    asks_authorities: bool,
+    http2: Http2,
 }
 
 /// Adds nginx, if the server has it.
@@ -48,16 +57,26 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
         return Ok(None);
     }
     let listeners = Listeners::of(server)?;
-    let mut writing = Writing { draft, used: Used::new(), host_folders: BTreeMap::new() };
+    let key = nginx_key(server);
+    let asked = server.acme.certificates.iter().filter(|(_, known)| matches!(known.source, Source::Authority(_)));
+    let certificates: Certificates = asked.map(|(name, known)| (name.clone(), known.clone())).collect();
+    let mut writing = Writing {
+        http2: http2(draft, &key),
+        asks_authorities: !certificates.is_empty(),
+        draft,
+        used: Used::new(),
+        host_folders: BTreeMap::new(),
+        certificates,
+    };
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     files.insert("nginx.conf".to_owned(), settings::render(&mut writing)?);
     files.insert("status.conf".to_owned(), settings::status(UNKNOWN));
-    files.insert("sites/@unknown.conf".to_owned(), site::for_unknown_names(&listeners));
+    files.insert("sites/@unknown.conf".to_owned(), site::for_unknown_names(&listeners, writing.asks_authorities));
     for (key, host) in &server.nginx.virtual_hosts {
-        files.insert(format!("sites/{}.conf", file_name(key)), site::render(&mut writing, &listeners, key, host)?);
+        files.insert(format!("sites/{}.conf", file_name(key)), site::render(&mut writing, key, host)?);
     }
     files.retain(|_, text| !text.is_empty());
-    let Writing { used, host_folders, .. } = writing;
+    let Writing { used, host_folders, certificates, .. } = writing;
 
     let configuration = Hash::of_value("stead nginx configuration 1", &files);
     files.insert("status.conf".to_owned(), settings::status(&configuration.to_string()));
@@ -69,15 +88,30 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
     let mut mounts = Mounts::standard();
     mounts.folder(layout::GENERATIONS);
     mounts.folder(units::CACHE);
+    if !certificates.is_empty() {
+        mounts.folder(layout::CERTIFICATES);
+    }
     host_folders.keys().for_each(|folder| mounts.folder(folder.as_str()));
-    let runtime =
-        draft.runtimes.add(draft.inputs, "nginx".to_owned(), "services.nginx.packages", &nginx_key(server), mounts)?;
-    let unit = units::add(draft, &listeners, &runtime, &configuration, &host_folders);
-    let binds = units::binds_of_test(&host_folders);
+    let runtime = draft.runtimes.add(draft.inputs, "nginx".to_owned(), "services.nginx.packages", &key, mounts)?;
+    let mut folders: Vec<String> = host_folders.keys().map(ToString::to_string).collect();
+    if !certificates.is_empty() {
+        folders.push(layout::CERTIFICATES.to_owned());
+    }
+    draft.certificates = certificates;
+    let unit = units::add(draft, &listeners, &runtime, &configuration, &folders);
+    let binds = units::binds_of_test(&folders);
     draft.host_folders.extend(host_folders);
     draft.refer(used);
     let drain = draft.server.nginx.drain;
     Ok(Some(NginxPart { runtime, unit, configuration, binds, drain }))
+}
+
+/// How the nginx that the lock has is told to speak HTTP/2.
+fn http2(draft: &Draft<'_>, key: &RuntimeKey) -> Http2 {
+    const PROGRAMS: [&str; 5] = ["nginx", "nginx-core", "nginx-full", "nginx-light", "nginx-extras"];
+    let packages = draft.inputs.lock.runtimes.get(&key.to_string()).into_iter().flat_map(|locked| &locked.packages);
+    let mut programs = packages.filter(|package| PROGRAMS.contains(&package.name.as_str()));
+    Http2::of(programs.next().map_or("", |package| &package.version))
 }
 
 /// What nginx includes to tell which reload it answers from.

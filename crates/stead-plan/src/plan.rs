@@ -8,7 +8,7 @@ use crate::files::Files;
 use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
-use crate::{apps, hooks, nginx, probes, services, users};
+use crate::{apps, certificates, hooks, nginx, probes, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Unit};
@@ -79,6 +79,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     apps::add(&mut draft)?;
     services::add(&mut draft)?;
     let nginx = nginx::add(&mut draft)?;
+    certificates::add(&mut draft)?;
     let hooks = hooks::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));

@@ -6,12 +6,12 @@
 //! left out.
 
 use crate::error::PlanError;
-use crate::nginx;
+use crate::nginx::{self, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stead_model::name::{Domain, Name, Port};
 use stead_model::probe::{Declared, Expected, Probe, Probes, Scheme, Side, Target, Timing, Url};
-use stead_model::server::{App, Server, VirtualHost};
+use stead_model::server::{App, Server, TlsUse, VirtualHost};
 
 /// The label that stands in the place of a wildcard: a name that is nobody's own.
 const ANY_LABEL: &str = "stead-probe";
@@ -37,13 +37,15 @@ pub(crate) fn of(server: &Server) -> Result<Probes, PlanError> {
 
 /// The question to a site on each of its ports. On a port with a wildcard address one stands for all.
 fn of_site(key: &str, host: &VirtualHost) -> Result<Vec<(String, Probe)>, PlanError> {
-    let places = nginx::places(key, host)?;
-    let several = places.iter().map(|(port, _)| port).collect::<BTreeSet<_>>().len() > 1;
+    let rejects = host.tls.as_ref().is_some_and(|tls| tls.use_ == TlsUse::Reject);
+    let places: Vec<Place> = nginx::places(key, host)?.into_iter().filter(|place| !(rejects && place.tls)).collect();
+    let several = places.iter().map(|place| place.port).collect::<BTreeSet<_>>().len() > 1;
     let mut probes = Vec::new();
-    for (port, addresses) in by_port(&places) {
+    for (number, (tls, addresses)) in by_port(&places) {
         let Some(name) = asked_name(key, host, &addresses) else { continue };
-        let Some(port) = Port::new(port) else { continue };
-        let Ok(url) = Url::new(Scheme::Http, &name, port, "/") else { continue };
+        let Some(port) = Port::new(number) else { continue };
+        let scheme = if tls { Scheme::Https } else { Scheme::Http };
+        let Ok(url) = Url::new(scheme, &name, port, "/") else { continue };
         let label = if several { format!("site {key}:{port}") } else { format!("site {key}") };
         let probe = Probe {
             url,
@@ -57,13 +59,14 @@ fn of_site(key: &str, host: &VirtualHost) -> Result<Vec<(String, Probe)>, PlanEr
     Ok(probes)
 }
 
-/// Addresses by port: the unspecified ones where there are any, because they stand for all of their family.
-fn by_port(places: &[(u16, IpAddr)]) -> BTreeMap<u16, Vec<IpAddr>> {
-    let mut ports: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
-    for (port, address) in places {
-        ports.entry(*port).or_default().push(*address);
+/// Addresses by port, with whether TLS is spoken there: the unspecified ones where there are any, because they stand for
+/// all of their family.
+fn by_port(places: &[Place]) -> BTreeMap<u16, (bool, Vec<IpAddr>)> {
+    let mut ports: BTreeMap<u16, (bool, Vec<IpAddr>)> = BTreeMap::new();
+    for place in places {
+        ports.entry(place.port).or_insert((place.tls, Vec::new())).1.push(place.address);
     }
-    for addresses in ports.values_mut() {
+    for (_, addresses) in ports.values_mut() {
         let covered = |address: &IpAddr, all: &[IpAddr]| {
             !address.is_unspecified()
                 && all.iter().any(|other| other.is_unspecified() && other.is_ipv4() == address.is_ipv4())
@@ -132,7 +135,7 @@ fn site_at(server: &Server, name: &str, port: Port) -> Result<Option<Vec<IpAddr>
     }
     for (key, host) in &server.nginx.virtual_hosts {
         if nginx::server_names(key, host).iter().any(|known| means(known, name))
-            && let Some(addresses) = by_port(&nginx::places(key, host)?).remove(&port.number())
+            && let Some((_, addresses)) = by_port(&nginx::places(key, host)?).remove(&port.number())
         {
             return Ok(Some(addresses));
         }
@@ -203,7 +206,7 @@ fn is_declared(server: &Server, port: u16) -> bool {
         .nginx
         .virtual_hosts
         .iter()
-        .any(|(key, host)| nginx::places(key, host).unwrap_or_default().iter().any(|(known, _)| *known == port));
+        .any(|(key, host)| nginx::places(key, host).unwrap_or_default().iter().any(|known| known.port == port));
     let number = port.to_string();
     let names = |text: &str| text.split(|c: char| !c.is_ascii_digit()).any(|word| word == number);
     let of_service = server.services.values().any(|service| {
@@ -223,7 +226,7 @@ mod tests {
     }
 
     fn listen(address: &str, port: u16) -> Listen {
-        Listen { address: address.to_owned(), port: Port::new(port).unwrap() }
+        Listen { address: address.to_owned(), port: Port::new(port).unwrap(), ssl: false }
     }
 
     fn declared(url: &str) -> Declared {

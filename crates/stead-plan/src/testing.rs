@@ -2,6 +2,7 @@
 
 use crate::{Inputs, PlanError, Planned, plan};
 use std::collections::BTreeMap;
+use stead_model::certificate::Acme;
 use stead_model::hash::{Hash, Sha256};
 use stead_model::hooks::Hooks;
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, RuntimeKey};
@@ -43,6 +44,7 @@ pub(crate) fn location() -> Location {
         root: None,
         alias: None,
         index: None,
+        basic_auth_file: None,
         priority: 1000,
         extra_config: String::new(),
     }
@@ -53,6 +55,14 @@ pub(crate) fn site(locations: &[(&str, Location)]) -> VirtualHost {
         server_name: None,
         server_aliases: Vec::new(),
         listen: Vec::new(),
+        listen_addresses: Vec::new(),
+        tls: None,
+        http2: true,
+        hsts: false,
+        security_headers: false,
+        access_log: true,
+        error_pages: BTreeMap::new(),
+        basic_auth_file: None,
         default: false,
         root: None,
         global_redirect: None,
@@ -200,6 +210,7 @@ impl Fixture {
                 .into(),
             hooks: Hooks::default(),
             probes: BTreeMap::new(),
+            acme: Acme::default(),
         };
         let mut fixture = Self { server, lock: Lock::empty(), trees: BTreeMap::new(), releases: BTreeMap::new() };
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));

@@ -19,13 +19,10 @@ const OPTIMISATION: &str = "
     keepalive_timeout 65s;
 ";
 
-const TLS: &str = "
-    # recommendedTlsSettings
-    ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_prefer_server_ciphers off;
-    ssl_session_cache shared:stead:10m;
-    ssl_session_timeout 1d;
-    ssl_session_tickets off;
+/// The journal's lines: Apache's `vhost_combined`, so that each says which site it is of.
+const LOG_FORMAT: &str =
+    "    log_format stead '$server_name:$server_port $remote_addr - $remote_user [$time_local] \"$request\" '
+        '$status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';
 ";
 
 /// How long a worker of before a reload may keep its open connections. Each deploy reloads nginx, and a WebSocket of an
@@ -54,10 +51,15 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         let _ = writeln!(out, "    {kind}_temp_path {};", super::units::CACHE);
     }
-    let _ = writeln!(out, "    access_log syslog:server=unix:{},nohostname,tag=nginx combined;", super::units::JOURNAL);
+    out.push_str(LOG_FORMAT);
+    let _ = writeln!(out, "    access_log syslog:server=unix:{},nohostname,tag=nginx stead;", super::units::JOURNAL);
     out.push_str(recommended(nginx).as_str());
     out.push_str("\n    map $http_upgrade $stead_connection { default upgrade; \"\" \"\"; }\n");
     out.push_str("    map $http_host $stead_host { default $http_host; \"\" $host; }\n");
+    if nginx.virtual_hosts.values().any(|host| host.tls.is_some()) {
+        out.push_str(super::tls::REDIRECT_HOST);
+        out.push_str(super::tls::HSTS_VALUE);
+    }
     for (name, upstream) in &nginx.upstreams {
         out.push_str(&group(writing, name.as_str(), upstream)?);
     }
@@ -102,7 +104,7 @@ fn recommended(nginx: &Nginx) -> String {
         let _ = writeln!(out, "    gzip_comp_level 5;\n    gzip_min_length 256;\n    gzip_types {TEXT};");
     }
     if nginx.recommended_tls_settings {
-        out.push_str(TLS);
+        out.push_str(super::tls::PROFILE);
     }
     out
 }

@@ -1,11 +1,11 @@
 //! One site: a `server` block with its locations.
 
-use super::listen::{Listeners, server_names};
-use super::{Writing, value};
+use super::listen::{Listeners, Place, places, server_names};
+use super::{Writing, tls, value};
 use crate::error::PlanError;
 use std::fmt::Write;
 use stead_model::path::AbsolutePath;
-use stead_model::server::{Location, VirtualHost};
+use stead_model::server::{Location, TlsUse, VirtualHost};
 use stead_model::{layout, upstream};
 
 /// Folders that are the runtime's own, so that a path below them is not one of the server.
@@ -27,6 +27,9 @@ const WEBSOCKETS: &str = "        proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection $stead_connection;
 ";
 
+/// How long a WebSocket may be silent: nginx would cut it after a minute.
+const IDLE: [&str; 2] = ["proxy_read_timeout", "proxy_send_timeout"];
+
 /// What an app's new instance does not have is asked of the replaced one, as long as that drains: only then the
 /// upstream has a second server. Requests that change something are not asked twice (nginx's own rule).
 const NEXT: &str = "proxy_next_upstream";
@@ -37,33 +40,76 @@ const OPEN_FILES: &str = "    open_file_cache max=1000 inactive=60s;
 ";
 
 /// Answers for names that no site has; empty where every address has a default site.
-pub(super) fn for_unknown_names(listeners: &Listeners) -> String {
-    let listens: String =
-        listeners.without_default().map(|listen| format!("    listen {listen} default_server;\n")).collect();
-    if listens.is_empty() {
-        return listens;
+pub(super) fn for_unknown_names(listeners: &Listeners, asks_authorities: bool) -> String {
+    let listens = |tls: bool| -> String {
+        let how = if tls { " ssl" } else { "" };
+        listeners.without_default(tls).map(|listen| format!("    listen {listen}{how} default_server;\n")).collect()
+    };
+    let (clear, tls) = (listens(false), listens(true));
+    let mut out = String::new();
+    if !clear.is_empty() {
+        let challenges = if asks_authorities { tls::challenge_place() } else { String::new() };
+        let rest = match asks_authorities {
+            true => "    location / {\n        return 404;\n    }\n",
+            false => "    return 404;\n",
+        };
+        let _ = write!(out, "# Names that no site has.\nserver {{\n{clear}    server_name _;\n{challenges}{rest}}}\n");
     }
-    format!("# Names that no site has.\nserver {{\n{listens}    server_name _;\n    return 404;\n}}\n")
+    if !tls.is_empty() {
+        let _ = write!(
+            out,
+            "# Names that no site has: there is no certificate to show for them.\nserver {{\n{tls}    server_name _;\n    ssl_reject_handshake on;\n}}\n"
+        );
+    }
+    out
 }
 
 /// The site's file.
-pub(super) fn render(
-    writing: &mut Writing<'_, '_>,
-    listeners: &Listeners,
-    key: &str,
-    host: &VirtualHost,
-) -> Result<String, PlanError> {
+pub(super) fn render(writing: &mut Writing<'_, '_>, key: &str, host: &VirtualHost) -> Result<String, PlanError> {
     let option = format!("services.nginx.virtualHosts.\"{key}\"");
-    let mut out = String::from("server {\n");
-    for listen in listeners.of_site(key, host)? {
-        let default = if host.default { " default_server" } else { "" };
-        let _ = writeln!(out, "    listen {listen}{default};");
-    }
-    out.push_str("    server_name");
+    let places = places(key, host)?;
+    let mut names = String::from("    server_name");
     for name in server_names(key, host) {
-        let _ = write!(out, " {}", server_name(&option, name)?);
+        let _ = write!(names, " {}", server_name(&option, name)?);
     }
-    out.push_str(";\n");
+    names.push_str(";\n");
+    let Some(tls) = &host.tls else { return block(writing, &option, host, &places, &names, None) };
+    let (over_tls, clear): (Vec<Place>, Vec<Place>) = places.iter().partition(|place| place.tls);
+    let lines = tls::lines(writing, key, host, tls)?;
+    let mut out = String::new();
+    match tls.use_ {
+        // One block for both: what does not concern TLS is the same.
+        TlsUse::Add | TlsUse::Only => return block(writing, &option, host, &places, &names, Some(&lines)),
+        TlsUse::Force if clear.is_empty() => {}
+        TlsUse::Force => out.push_str(&tls::redirect(writing, host, &names, &clear, &over_tls)),
+        TlsUse::Reject => {
+            let _ = write!(out, "server {{\n{}{names}{lines}}}\n", tls::listens(writing, host, &over_tls));
+            let rest =
+                if clear.is_empty() { String::new() } else { block(writing, &option, host, &clear, &names, None)? };
+            return Ok(out + &rest);
+        }
+    }
+    Ok(out + &block(writing, &option, host, &over_tls, &names, Some(&lines))?)
+}
+
+/// A `server` block with the site's content.
+fn block(
+    writing: &mut Writing<'_, '_>,
+    option: &str,
+    host: &VirtualHost,
+    places: &[Place],
+    names: &str,
+    tls: Option<&str>,
+) -> Result<String, PlanError> {
+    let mut out = format!("server {{\n{}{names}", tls::listens(writing, host, places));
+    out.push_str(tls.unwrap_or_default());
+    if !host.access_log {
+        out.push_str("    access_log off;\n");
+    }
+    let headers = tls::headers(host, tls.is_some());
+    for header in &headers {
+        let _ = writeln!(out, "    {header}");
+    }
     if let Some(root) = &host.root {
         let root = folder(writing, &format!("{option}.root"), root)?;
         let _ = writeln!(out, "    root {};", root.written);
@@ -71,11 +117,16 @@ pub(super) fn render(
             out.push_str(OPEN_FILES);
         }
     }
+    out.push_str(&tls::password(writing, option, host.basic_auth_file.as_ref(), "    ")?);
+    for (statuses, page) in &host.error_pages {
+        out.push_str(&error_page(&format!("{option}.errorPages.\"{statuses}\""), statuses, page)?);
+    }
+    out.push_str(&tls::challenges(writing, host, places));
     if let Some(target) = &host.global_redirect {
         let _ = writeln!(
             out,
             "    location / {{\n        return {};\n    }}",
-            redirect(&option, host.redirect_code, target)?
+            redirect(option, host.redirect_code, target)?
         );
     }
     let mut locations: Vec<(&String, &Location)> = host.locations.iter().collect();
@@ -88,11 +139,21 @@ pub(super) fn render(
                 "cannot be beside `globalRedirect`, which takes that place",
             ));
         }
-        out.push_str(&location(writing, &format!("{option}.locations.\"{name}\""), name, place)?);
+        out.push_str(&location(writing, &format!("{option}.locations.\"{name}\""), name, place, &headers)?);
     }
     out.push_str(&value::lines(&writing.resolve(&format!("{option}.extraConfig"), &host.extra_config)?, "    "));
     out.push_str("}\n");
     Ok(out)
+}
+
+/// What is answered instead of an error.
+fn error_page(option: &str, statuses: &str, page: &str) -> Result<String, PlanError> {
+    let is_status = |text: &str| text.parse::<u16>().is_ok_and(|status| (300..600).contains(&status) && status != 499);
+    if statuses.split_whitespace().next().is_none() || !statuses.split_whitespace().all(is_status) {
+        return Err(PlanError::bad(option, statuses, "is not one status or several: `404`, `500 502`"));
+    }
+    value::check_words(option, page)?;
+    Ok(format!("    error_page {} {};\n", statuses.split_whitespace().collect::<Vec<_>>().join(" "), page.trim()))
 }
 
 fn server_name(option: &str, name: &str) -> Result<String, PlanError> {
@@ -152,7 +213,13 @@ fn place_of(option: &str, name: &str) -> Result<String, PlanError> {
     Ok(if modifier.is_empty() { word } else { format!("{modifier} {word}") })
 }
 
-fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &Location) -> Result<String, PlanError> {
+fn location(
+    writing: &mut Writing<'_, '_>,
+    option: &str,
+    name: &str,
+    location: &Location,
+    headers: &[&str],
+) -> Result<String, PlanError> {
     let mut out = format!("    location {} {{\n", place_of(option, name)?);
     for (key, directive, path) in [("root", "root", &location.root), ("alias", "alias", &location.alias)] {
         if let Some(path) = path {
@@ -175,6 +242,11 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
         value::check_words(&option, &text)?;
         let _ = writeln!(out, "        {directive} {};", text.trim());
     }
+    out.push_str(&tls::password(writing, option, location.basic_auth_file.as_ref(), "        ")?);
+    // nginx forgets the site's headers where a location has some of its own.
+    for header in headers.iter().filter(|_| location.extra_config.contains("add_header")) {
+        let _ = writeln!(out, "        {header}");
+    }
     if let Some(target) = &location.proxy_pass {
         let target = proxy_target(writing, &format!("{option}.proxyPass"), target, location)?;
         let _ = writeln!(out, "        proxy_pass {target};\n        proxy_http_version 1.1;");
@@ -186,6 +258,9 @@ fn location(writing: &mut Writing<'_, '_>, option: &str, name: &str, location: &
         }
         if location.proxy_websockets {
             out.push_str(WEBSOCKETS);
+            for timeout in IDLE.iter().filter(|timeout| !location.extra_config.contains(**timeout)) {
+                let _ = writeln!(out, "        {timeout} 1h;");
+            }
         }
     }
     out.push_str(&value::lines(
@@ -252,6 +327,26 @@ fn folder(writing: &mut Writing<'_, '_>, option: &str, text: &str) -> Result<Fol
     if immutable || OF_RUNTIME.into_iter().any(is_below) {
         return Ok(Folder { written, immutable });
     }
+    bind(writing, option, text, place)?;
+    Ok(Folder { written, immutable })
+}
+
+/// The folder of a file of the server is bound into the runtime: a file that was bound by itself would stay the one that it was.
+pub(super) fn bind_parent(writing: &mut Writing<'_, '_>, option: &str, file: &AbsolutePath) -> Result<(), PlanError> {
+    let parent = file.as_str().rsplit_once('/').map_or("", |(parent, _)| parent);
+    let place: Option<AbsolutePath> = parent.parse().ok().filter(|_| !OF_RUNTIME.contains(&parent));
+    match place {
+        Some(place) => bind(writing, option, file.as_str(), place),
+        None => {
+            Err(PlanError::bad(option, file.as_str(), "has to be in a folder of its own, such as `/etc/site/users`"))
+        }
+    }
+}
+
+/// Remembers a folder of the server, to be bound into the runtime.
+fn bind(writing: &mut Writing<'_, '_>, option: &str, text: &str, place: AbsolutePath) -> Result<(), PlanError> {
+    let fixed = place.as_str();
+    let is_below = |folder: &str| fixed == folder || fixed.starts_with(&format!("{folder}/"));
     if NEVER_BOUND.contains(&fixed) || ["/proc", "/sys", "/dev", "/run", layout::STATE].into_iter().any(is_below) {
         return Err(PlanError::bad(
             option,
@@ -260,5 +355,5 @@ fn folder(writing: &mut Writing<'_, '_>, option: &str, text: &str) -> Result<Fol
         ));
     }
     writing.host_folders.entry(place).or_insert_with(|| option.to_owned());
-    Ok(Folder { written, immutable })
+    Ok(())
 }

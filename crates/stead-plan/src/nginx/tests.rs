@@ -11,7 +11,7 @@ fn portfolio(fixture: &Fixture) -> String {
 }
 
 fn listen(address: &str, port: u16) -> Listen {
-    Listen { address: address.to_owned(), port: Port::new(port).unwrap() }
+    Listen { address: address.to_owned(), port: Port::new(port).unwrap(), ssl: false }
 }
 
 #[test]

@@ -4,15 +4,14 @@
 //! configuration. Another one starts beside the old one and shares the sockets by `Sockets=`.
 
 use super::listen::Listeners;
+use crate::certificates;
 use crate::plan::{Draft, unit_name};
 use crate::runtimes::binds_of_host;
 use crate::unit_file::UnitFile;
-use std::collections::BTreeMap;
 use stead_model::generation::{Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::UnitName;
-use stead_model::path::AbsolutePath;
 use stead_model::server::Listen;
 
 /// Where nginx keeps bodies that are too large for memory; shared by two instances that take over
@@ -33,13 +32,13 @@ pub(super) fn add(
     listeners: &Listeners,
     runtime: &Hash,
     configuration: &Hash,
-    host_folders: &BTreeMap<AbsolutePath, String>,
+    folders: &[String],
 ) -> UnitName {
     let sockets = listeners.sockets();
     let names: Vec<String> =
         sockets.keys().map(|name| format!("{name}.socket")).chain(["stead-nginx-status.socket".to_owned()]).collect();
     let count = sockets.values().map(Vec::len).sum::<usize>() + 1;
-    let text = instance(draft, runtime, &names, count, host_folders);
+    let text = instance(draft, runtime, &names, count, folders);
     let digest = Hash::of(text.as_bytes());
     let unit = unit_name(&format!("stead-nginx@{}.service", digest.short()));
     draft.files.add_unit(&unit, text, ["multi-user.target"]);
@@ -55,18 +54,13 @@ pub(super) fn add(
     unit
 }
 
-fn instance(
-    draft: &Draft<'_>,
-    runtime: &Hash,
-    sockets: &[String],
-    count: usize,
-    host_folders: &BTreeMap<AbsolutePath, String>,
-) -> String {
+fn instance(draft: &Draft<'_>, runtime: &Hash, sockets: &[String], count: usize, folders: &[String]) -> String {
     let mut unit = UnitFile::new("an nginx instance");
-    unit.section("Unit")
-        .line("Description", "Stead nginx")
-        .line("After", "network.target")
-        .line("StartLimitIntervalSec", 0);
+    // What puts a stand-in in the place of a certificate that cannot be read: at a boot, or whenever nginx starts again.
+    let certificates = (!draft.certificates.is_empty()).then_some(certificates::READY);
+    unit.section("Unit").line("Description", "Stead nginx");
+    unit.words("After", ["network.target"].into_iter().chain(certificates)).words("Wants", certificates);
+    unit.line("StartLimitIntervalSec", 0);
     unit.section("Service").line("Type", "exec").line("User", USER);
     unit.line("Sockets", sockets.join(" "));
     // Otherwise systemd clears O_NONBLOCK, for everybody who has the sockets, whenever an instance starts; and of two
@@ -83,10 +77,8 @@ fn instance(
     unit.line("CacheDirectory", CACHE.trim_start_matches("/var/cache/")).line("CacheDirectoryMode", "0700");
     // Parent folders, never the pointer itself: a bound pointer would go on leading to the old generation.
     let parents = [layout::GENERATIONS, layout::TREES, layout::RUN, "-/run/systemd/journal"].map(str::to_owned);
-    let binds = parents
-        .into_iter()
-        .chain(host_folders.keys().map(ToString::to_string))
-        .chain(binds_of_host().filter(|bind| bind != layout::NAMES));
+    let binds =
+        parents.into_iter().chain(folders.iter().cloned()).chain(binds_of_host().filter(|bind| bind != layout::NAMES));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
     unit.hardening().line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX").line("CapabilityBoundingSet", "");
     unit.line("SystemCallFilter", "@system-service").line("SystemCallErrorNumber", "EPERM").line("UMask", "0027");
@@ -95,10 +87,10 @@ fn instance(
 
 /// The binds with which the configuration of a staged generation can be tested: the content and who is
 /// who, but not the rest of `/run/stead`. A place is held where nginx would otherwise make its own socket.
-pub(super) fn binds_of_test(host_folders: &BTreeMap<AbsolutePath, String>) -> Vec<String> {
+pub(super) fn binds_of_test(folders: &[String]) -> Vec<String> {
     let parents = [layout::GENERATIONS, layout::TREES, layout::NAMES].map(str::to_owned);
     let held = format!("/dev/null:{STATUS}");
-    parents.into_iter().chain(host_folders.keys().map(ToString::to_string)).chain([held]).collect()
+    parents.into_iter().chain(folders.iter().cloned()).chain([held]).collect()
 }
 
 fn add_socket(draft: &mut Draft<'_>, name: &str, service: &UnitName, lines: &[String], listen: Vec<Listen>) {

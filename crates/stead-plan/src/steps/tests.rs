@@ -27,7 +27,7 @@ fn app(strategy: Strategy) -> Role {
 }
 
 fn socket() -> Role {
-    Role::Socket { listen: vec![Listen { address: "0.0.0.0".to_owned(), port: Port::new(80).unwrap() }] }
+    Role::Socket { listen: vec![Listen { address: "0.0.0.0".to_owned(), port: Port::new(80).unwrap(), ssl: false }] }
 }
 
 fn generation(units: &[(&str, Unit)]) -> Generation {
