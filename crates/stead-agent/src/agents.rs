@@ -1,6 +1,6 @@
 //! Agents of other versions on the server: each was sent once, and stays until nobody needs it.
 //!
-//! Never removes this agent, one that runs, one that an unfinished activation belongs to, or one that came or was
+//! Never removes this agent, one that runs, one that units of the server run, one that an unfinished activation belongs to, or one that came or was
 //! used within the last hour: somebody may be about to start it.
 
 use std::collections::BTreeSet;
@@ -38,6 +38,7 @@ fn needed() -> BTreeSet<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let running = processes.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
     let of_activation = fs::read_link(Path::new(layout::UNFINISHED).join("agent")).ok();
-    let programs = running.chain(of_activation).chain([crate::serve::agent_path()]);
+    let of_units = fs::read_link(layout::AGENT).ok();
+    let programs = running.chain(of_activation).chain(of_units).chain([crate::serve::agent_path()]);
     programs.filter_map(|program| program.parent().map(Path::to_owned)).collect()
 }

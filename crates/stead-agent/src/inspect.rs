@@ -119,6 +119,7 @@ pub fn status(store: &Store, active: Option<Hash>, confirmed: Option<Hash>) -> S
         pins: pins(),
         store_size: size(Path::new(layout::STATE)),
         uptime: uptime(),
+        certificates: generation.as_ref().map(|found| certificates::status(&found.certificates)).unwrap_or_default(),
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod activation;
 mod agents;
+pub mod certificates;
 pub mod drain;
 mod hook;
 pub mod inspect;

@@ -9,7 +9,7 @@ mod tether;
 
 use crate::activation::{self, Folder, Journal, Line};
 use crate::stage;
-use crate::{hook, inspect, visitors};
+use crate::{certificates, hook, inspect, visitors};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
@@ -76,7 +76,8 @@ fn of_stage(error: stage::Error) -> Failed {
         | stage::Error::NoProgram { .. }
         | stage::Error::PortTaken { .. }
         | stage::Error::NoPort { .. }
-        | stage::Error::Nginx(_) => Failure::Unfit,
+        | stage::Error::Nginx(_)
+        | stage::Error::Certificate(certificates::Error::Files { .. }) => Failure::Unfit,
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };

@@ -5,7 +5,7 @@
 
 use crate::activation::{Folder, Journal, Line};
 use crate::visitors::{self, BEAT, place};
-use crate::{hook, probes, stand_in};
+use crate::{certificates, hook, probes, stand_in};
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -292,6 +292,7 @@ impl Server for RealServer<'_> {
             fs::create_dir_all(folder).map_err(words)?;
         }
         generator::install().map_err(words)?;
+        certificates::link_agent().map_err(words)?;
         users::publish().map_err(words)?;
         match generation {
             Some(id) => switch::activate(self.guard, run, &self.generation(id)).map_err(words),
@@ -450,6 +451,21 @@ impl Server for RealServer<'_> {
 
     fn await_nginx(&mut self, configuration: &Hash) -> Result<()> {
         visitors::await_configuration(configuration).map_err(words)
+    }
+
+    fn certify(&mut self, candidate: &Generation) -> Result<()> {
+        let folder = self.folder.clone();
+        let tell = |words: &str| folder.tell(&Line::Event(Event::Note(words.to_owned())));
+        let got = certificates::get(&candidate.certificates, &tell);
+        if let (false, Some(nginx)) = (got.installed.is_empty(), &candidate.nginx) {
+            self.reload_nginx(&nginx.unit, &nginx.configuration)?;
+        }
+        got.installed.iter().for_each(|words| self.tell(words));
+        for words in got.lacking {
+            self.tell(&words);
+            self.journal.notes.push(words);
+        }
+        Ok(())
     }
 
     fn probe(&mut self, generation: &Generation, patience: Patience) -> Result<Vec<Answered>> {

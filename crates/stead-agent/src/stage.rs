@@ -94,6 +94,9 @@ pub enum Error {
     /// nginx refuses the configuration.
     #[error("{0}")]
     Nginx(String),
+    /// A certificate that an operator gave cannot be served, or none can be kept.
+    #[error(transparent)]
+    Certificate(#[from] crate::certificates::Error),
 }
 
 impl Error {
@@ -111,6 +114,9 @@ impl Error {
                 if matches!(source.downcast_ref(), Some(stead_debian::package::Error::Misnamed { .. })) =>
             {
                 Some("somebody altered stead.lock: restore it from version control, or run `stead update`".to_owned())
+            }
+            Self::Certificate(crate::certificates::Error::Files { .. }) => {
+                Some("mend the files on the server, or name others".to_owned())
             }
             Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
             _ => None,
@@ -185,6 +191,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
     }
     // nginx's opinion depends on who is who.
     stead_host::users::publish().map_err(Error::store)?;
+    crate::certificates::prepare(&generation.certificates)?;
     understood(generation, from)?;
     programs(generation, from)?;
     free_ports(generation, from)?;
@@ -258,7 +265,11 @@ fn understood(generation: &Generation, from: Option<&Generation>) -> Result<(), 
         let file = units.join(name.as_str()).display().to_string();
         if let Some(words) = stead_host::systemd::misunderstood(&file) {
             let kind = if matches!(unit.role, Role::Timer {}) { "timers" } else { "services" };
-            return Err(Error::Misunderstood { option: format!("systemd.{kind}.{}", plain(name)), words });
+            let option = match plain(name) {
+                "certificates-renew" => "security.acme.defaults.renewInterval".to_owned(),
+                plain => format!("systemd.{kind}.{plain}"),
+            };
+            return Err(Error::Misunderstood { option, words });
         }
     }
     Ok(())

@@ -121,7 +121,9 @@ fn longest(candidate: &Generation) -> u32 {
     const BESIDES: u32 = 600;
     let deadlines = instances(candidate).filter_map(|instance| instance.health).map(|health| health.deadline / 1000);
     let apps = deadlines.fold(BESIDES, u32::saturating_add).saturating_add(soak(candidate, |_| true) / 1000);
-    apps.saturating_add(proof::longest(candidate))
+    // Each certificate may take a minute, and several are asked for at a time.
+    let certificates = u32::try_from(candidate.certificates.len()).unwrap_or(u32::MAX).saturating_mul(60);
+    apps.saturating_add(proof::longest(candidate)).saturating_add(certificates)
 }
 
 /// For how many milliseconds those units have to stay up: as long as the most careful of their apps says.
@@ -268,6 +270,9 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         }
         Ok(())
     };
+    if !pair.candidate.certificates.is_empty() {
+        server.certify(pair.candidate)?;
+    }
     let patience = proof::patience(pair);
     server.ask_operator(pair.candidate, patience);
     // A unit that went down is the better word for why a site does not answer.

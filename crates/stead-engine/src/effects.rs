@@ -118,6 +118,10 @@ pub trait Server {
     /// Marks the next start of nginx with a new epoch.
     fn mark_epoch(&mut self) -> Result<()>;
 
+    /// Gets the certificates that the candidate's sites, which are live, do not have yet, and has them served. What an
+    /// authority refuses is no failure: it is told, and asked for again later.
+    fn certify(&mut self, candidate: &Generation) -> Result<()>;
+
     /// Asks the probes of a generation from the server itself, side by side, and tells each when it has ended, compared
     /// with what was broken before (failures in the same way are marked, not left out).
     fn probe(&mut self, generation: &Generation, patience: Patience) -> Result<Vec<Answered>>;

@@ -452,6 +452,10 @@ impl Server for Fake {
         })
     }
 
+    fn certify(&mut self, _: &Generation) -> Result<()> {
+        self.effect("certify", |_| Ok(()))
+    }
+
     fn note_broken(&mut self, broken: Broken) -> Result<()> {
         self.effect("note_broken", |fake| {
             fake.broken_before = broken.clone();

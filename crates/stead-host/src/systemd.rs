@@ -314,6 +314,16 @@ pub fn start_later(stem: &str, command: &[&str], seconds: u32) -> Result<Pending
     crate::run::begin("systemd-run", &[&options, command].concat()).map(Pending)
 }
 
+/// Asks systemd to run a command as the transient service `<stem>.service` in so many seconds, once. A reboot forgets it.
+///
+/// # Errors
+/// When systemd refuses, for instance because there is such a timer.
+pub fn start_once_later(stem: &str, command: &[&str], seconds: u32) -> Result<(), RunError> {
+    let (unit, after) = (format!("--unit={stem}"), format!("--on-active={seconds}"));
+    let options = [unit.as_str(), after.as_str(), "--quiet", "--collect", "--service-type=oneshot", "--"];
+    run("systemd-run", &[&options, command].concat()).map(drop)
+}
+
 /// Stops every timer whose name begins so.
 ///
 /// # Errors

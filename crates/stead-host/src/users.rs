@@ -41,6 +41,13 @@ pub fn exists(user: &UserName) -> bool {
     run("getent", &["passwd", user.as_str()]).is_ok()
 }
 
+/// The numbers of a user and its group, by the host's own list (`passwd(5)`); `None`: it is not there.
+pub fn ids(user: &str) -> Option<(u32, u32)> {
+    let list = fs::read_to_string("/etc/passwd").ok()?;
+    let fields = list.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == user)?;
+    Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+}
+
 /// Makes a system user and a group of its name, if it is not there. Tells whether it was made now.
 ///
 /// # Errors

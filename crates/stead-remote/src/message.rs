@@ -425,6 +425,29 @@ pub struct Status {
     pub store_size: u64,
     /// Seconds since boot.
     pub uptime: u64,
+    /// The certificates of the active generation's sites.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// One certificate, as it is on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateStatus {
+    /// Its name.
+    pub name: String,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// `valid`, `expired`, `stand-in`, `missing`, or `broken` with words.
+    pub state: String,
+    /// Who issued it.
+    pub issuer: Option<String>,
+    /// Until when it is valid: seconds since 1970.
+    pub until: Option<i64>,
+    /// Why it was not renewed when that was tried last.
+    pub failed: Option<String>,
+    /// When that is tried again: seconds since 1970.
+    pub next: Option<i64>,
 }
 
 /// One unit, as systemd sees it.

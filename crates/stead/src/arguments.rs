@@ -474,6 +474,15 @@ pub(crate) enum Agent {
         /// Which one
         id: String,
     },
+    /// Look after the certificates of the sites
+    Certificates {
+        /// Put a stand-in where nginx could not read one
+        #[arg(long, conflicts_with = "renew", required_unless_present = "renew")]
+        ready: bool,
+        /// Renew what is due
+        #[arg(long)]
+        renew: bool,
+    },
     /// Let an instance of an app go when nobody is connected to it any more
     Drain {
         /// Its unit

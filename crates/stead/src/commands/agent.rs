@@ -4,6 +4,11 @@ use crate::arguments::Agent;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// A line for the journal.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
 /// Runs the server's side. 0: the conversation or activation came to its end, whatever that was.
 pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
     // Services read what it writes as users of their own, whatever the login's own mask is.
@@ -19,6 +24,12 @@ pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
         }
         Some(Agent::Expire { id }) => {
             stead_agent::activation::expire(id).map_err(|error| crate::failure::chain(&error))
+        }
+        Some(Agent::Certificates { ready: true, .. }) => stead_agent::certificates::ready()
+            .map(|words| words.iter().for_each(|words| say(words)))
+            .map_err(|error| crate::failure::chain(&error)),
+        Some(Agent::Certificates { .. }) => {
+            stead_agent::certificates::renew(&say).map_err(|error| crate::failure::chain(&error))
         }
         Some(Agent::Drain { unit, seconds }) => match unit.parse() {
             Ok(unit) => stead_agent::drain::drain(&unit, *seconds).map_err(|error| crate::failure::chain(&error)),

@@ -59,6 +59,9 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
         let restarts = if unit.restarts > 0 { format!(" · restarted {}×", unit.restarts) } else { String::new() };
         output.data(&format!("  {:<44} {state}{port}{memory}{restarts}", unit.name));
     }
+    for certificate in &status.certificates {
+        output.data(&format!("  {}", described(certificate, output)));
+    }
     if !status.pins.is_empty() {
         let pins: Vec<String> = status.pins.iter().map(Hash::short).collect();
         output.data(&format!("  pinned: {}", pins.join(", ")));
@@ -72,6 +75,23 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
     }
     let failure = Failure::request(format!("not as it should be: {}", ill.join(", "))).runs(connected.runs());
     Err(failure.hint("`stead logs --of NAME` shows its last words"))
+}
+
+/// A certificate in one line, and why there is no better one.
+fn described(certificate: &CertificateStatus, output: &Output) -> String {
+    let day = |second: i64| jiff::Timestamp::from_second(second).map(|time| time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    let paint = if certificate.state == "valid" { Paint::Added } else { Paint::Removed };
+    let mut line = format!("certificate {:<32} {}", certificate.names.join(", "), output.paint(paint, &certificate.state));
+    if let (Some(issuer), Some(Ok(until))) = (&certificate.issuer, certificate.until.map(day)) {
+        line.push_str(&format!(" · {issuer} · until {until}"));
+    }
+    if let Some(failed) = &certificate.failed {
+        line.push_str(&format!("\n    not renewed: {failed}"));
+        if let Some(Ok(next)) = certificate.next.map(day) {
+            line.push_str(&format!("; tried again at {next}"));
+        }
+    }
+    line
 }
 
 /// What was deployed when, by whom, and how it ended.
