@@ -173,7 +173,8 @@ fn ask(kept: &stead_acme::Certificates, wanted: &[Wanted<'_>], tell: &(dyn Fn(&s
     let one = |wanted: &Wanted<'_>| -> Outcome {
         let names = listed(&wanted.certificate.names);
         tell(&format!("asking {} for a certificate for {names}", authority_name(wanted.authority)));
-        let replaces = kept.chain(wanted.name).ok().flatten().filter(|_| matches!(kept.look(wanted.name), Found::Issued(_)));
+        let replaces =
+            kept.chain(wanted.name).ok().flatten().filter(|_| matches!(kept.look(wanted.name), Found::Issued(_)));
         let asked = match &accounts {
             Ok(accounts) => {
                 obtain(wanted.certificate, wanted.authority, accounts, &challenges, replaces.as_deref(), WITHIN)

@@ -3,7 +3,7 @@
 //! Changes nothing of Stead's; a command that the operator runs may of course change what it likes.
 
 use crate::activation::{Folder, Journal};
-use crate::{server, stand_in};
+use crate::{certificates, server, stand_in};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;

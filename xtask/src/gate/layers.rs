@@ -7,7 +7,7 @@ use crate::run::{Result, fail};
 use crate::workspace::Metadata;
 
 /// Which of the workspace's crates each one may depend on, tests apart.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("stead-model", &[]),
     ("stead-plan", &["stead-model"]),
     ("stead-engine", &["stead-model", "stead-plan"]),
@@ -17,11 +17,21 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("stead-build", &["stead-model", "stead-inputs", "stead-debian"]),
     ("stead-store", &["stead-model"]),
     ("stead-host", &["stead-model"]),
+    ("stead-acme", &["stead-model"]),
     ("stead-remote", &["stead-model", "stead-store"]),
     ("stead-lab", &["stead-model"]),
     (
         "stead-agent",
-        &["stead-model", "stead-plan", "stead-engine", "stead-store", "stead-host", "stead-debian", "stead-remote"],
+        &[
+            "stead-model",
+            "stead-plan",
+            "stead-engine",
+            "stead-store",
+            "stead-host",
+            "stead-debian",
+            "stead-remote",
+            "stead-acme",
+        ],
     ),
     ("stead-e2e", &["stead-model", "stead-lab", "xtask"]),
     ("xtask", &["stead-model", "stead-lab"]),

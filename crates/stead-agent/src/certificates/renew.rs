@@ -61,7 +61,9 @@ pub fn ready() -> Result<Vec<String>, RenewError> {
     for (name, certificate) in &generation.certificates {
         match ensure(&kept, name, certificate) {
             Ok(stead_acme::Ensured::Kept) => {}
-            Ok(stead_acme::Ensured::Made) => words.push(format!("{name}: there is no certificate, a stand-in is served")),
+            Ok(stead_acme::Ensured::Made) => {
+                words.push(format!("{name}: there is no certificate, a stand-in is served"))
+            }
             Ok(stead_acme::Ensured::Replaced { words: why }) => {
                 words.push(format!("{name}: the certificate is broken ({why}), a stand-in is served"));
             }
@@ -115,7 +117,10 @@ pub fn renew(tell: &(dyn Fn(&str) + Sync)) -> Result<(), RenewError> {
             }
         }
         let ensured = ensure(&kept, name, certificate);
-        changed |= !matches!(ensured.map_err(|source| Error::Prepare { name: name.clone(), source })?, stead_acme::Ensured::Kept);
+        changed |= !matches!(
+            ensured.map_err(|source| Error::Prepare { name: name.clone(), source })?,
+            stead_acme::Ensured::Kept
+        );
     }
     if changed {
         reload(id)?;

@@ -12,7 +12,7 @@ use stead_model::activation::{Phase, Verb};
 use stead_model::hash::Hash;
 use stead_model::name::Name;
 use stead_remote::frame::Kind;
-use stead_remote::message::{Event, Reply, Request};
+use stead_remote::message::{CertificateStatus, Event, Reply, Request};
 
 fn connect(global: &Global, target: &Target, output: &mut Output) -> Result<Connected, Failure> {
     let project = project::load(&global.project, output)?;
@@ -79,9 +79,11 @@ pub(crate) fn status(global: &Global, target: &Target, output: &mut Output) -> R
 
 /// A certificate in one line, and why there is no better one.
 fn described(certificate: &CertificateStatus, output: &Output) -> String {
-    let day = |second: i64| jiff::Timestamp::from_second(second).map(|time| time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    let day =
+        |second: i64| jiff::Timestamp::from_second(second).map(|time| time.strftime("%Y-%m-%d %H:%M UTC").to_string());
     let paint = if certificate.state == "valid" { Paint::Added } else { Paint::Removed };
-    let mut line = format!("certificate {:<32} {}", certificate.names.join(", "), output.paint(paint, &certificate.state));
+    let mut line =
+        format!("certificate {:<32} {}", certificate.names.join(", "), output.paint(paint, &certificate.state));
     if let (Some(issuer), Some(Ok(until))) = (&certificate.issuer, certificate.until.map(day)) {
         line.push_str(&format!(" · {issuer} · until {until}"));
     }

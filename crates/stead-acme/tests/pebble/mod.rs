@@ -1,0 +1,250 @@
+//! A real authority for tests: `pebble` with `pebble-challtestsrv` as its DNS, both from Debian's package `pebble`.
+//!
+//! Promises a directory that answers over HTTPS with a root of its own, on free ports, until the value is dropped. Its
+//! random rejections of nonces are left on. Stands alone, so that other crates' tests can include it by path:
+//! `#[path = "../../stead-acme/tests/pebble/mod.rs"] mod pebble;` (needs rcgen, serde_json, tempfile and ureq).
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::json;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How a pebble is run. Ports that are 0 are chosen.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where it, its management and its DNS listen.
+    pub(crate) listen: IpAddr,
+    /// Where its directory is.
+    pub(crate) port: u16,
+    /// Where it looks for answers to HTTP-01, on the addresses that its DNS says.
+    pub(crate) http_port: u16,
+    /// What every name resolves to.
+    pub(crate) address: Ipv4Addr,
+    /// How long certificates are valid, in seconds; 0 for its own default (5 years).
+    pub(crate) validity: u64,
+    /// More variables of its environment, such as `PEBBLE_AUTHZREUSE`.
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            http_port: 0,
+            address: Ipv4Addr::LOCALHOST,
+            validity: 0,
+            environment: Vec::new(),
+        }
+    }
+}
+
+/// A running pebble with its DNS. Both end when it is dropped.
+pub(crate) struct Pebble {
+    options: Options,
+    management: u16,
+    dns: u16,
+    dns_management: u16,
+    roots: String,
+    pebble: Option<Running>,
+    _challtestsrv: Running,
+    folder: TempDir,
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Pebble {
+    /// Starts one and waits until its directory answers.
+    pub(crate) fn start(options: Options) -> Self {
+        let mut refusals = Vec::new();
+        // Another process may take a port between the choice and the start.
+        for _ in 0..5 {
+            match Self::try_start(options.clone()) {
+                Ok(pebble) => return pebble,
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        panic!("pebble does not start: {}", refusals.join("\n"));
+    }
+
+    /// The URL of its directory.
+    pub(crate) fn directory(&self) -> String {
+        format!("https://{}/dir", SocketAddr::new(self.options.listen, self.options.port))
+    }
+
+    /// PEM of the root that its own HTTPS is trusted by.
+    pub(crate) fn roots(&self) -> &str {
+        &self.roots
+    }
+
+    /// PEM of the root of what it issues. Another one after each [`Pebble::restart`].
+    pub(crate) fn issuing_root(&self) -> String {
+        let address = SocketAddr::new(self.options.listen, self.management);
+        self.agent()
+            .get(&format!("https://{address}/roots/0"))
+            .call()
+            .expect("pebble's management answers")
+            .body_mut()
+            .read_to_string()
+            .expect("a certificate")
+    }
+
+    /// Ends it, leaving its DNS.
+    pub(crate) fn stop(&mut self) {
+        self.pebble = None;
+    }
+
+    /// Starts it anew at the same place: it has forgotten all accounts and orders.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.pebble = Some(self.run_pebble().expect("pebble starts again"));
+    }
+
+    /// Makes a name resolve to these addresses only.
+    pub(crate) fn resolve(&self, name: &str, addresses: &[Ipv4Addr]) {
+        self.tell_dns("add-a", &json!({ "host": format!("{name}."), "addresses": addresses }));
+    }
+
+    /// Makes the DNS fail for a name.
+    pub(crate) fn fail_dns(&self, name: &str) {
+        self.tell_dns("set-servfail", &json!({ "host": format!("{name}.") }));
+    }
+
+    /// What it and its DNS wrote.
+    pub(crate) fn log(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        read("pebble.log") + &read("challtestsrv.log")
+    }
+
+    fn tell_dns(&self, what: &str, value: &serde_json::Value) {
+        let address = SocketAddr::new(self.options.listen, self.dns_management);
+        let answer = ureq::post(&format!("http://{address}/{what}")).send(value.to_string());
+        answer.expect("pebble-challtestsrv answers");
+    }
+
+    fn try_start(mut options: Options) -> Result<Self, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for port in [&mut options.port, &mut options.http_port] {
+            if *port == 0 {
+                *port = free_port(options.listen);
+            }
+        }
+        let (management, dns_management) = (free_port(options.listen), free_port(options.listen));
+        let dns = free_port_of_both(options.listen);
+        let roots = write_identity(folder.path(), options.listen);
+        let challtestsrv = Command::new("pebble-challtestsrv")
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""])
+            .args(["-defaultIPv4", &options.address.to_string()])
+            .args(["-dns01", &SocketAddr::new(options.listen, dns).to_string()])
+            .args(["-management", &SocketAddr::new(options.listen, dns_management).to_string()])
+            .stdin(Stdio::null())
+            .stdout(File::create(folder.path().join("challtestsrv.log")).expect("a log"))
+            .stderr(Stdio::null())
+            .spawn();
+        let mut challtestsrv = Running(challtestsrv.expect(MISSING));
+        let is_there = || TcpStream::connect(SocketAddr::new(options.listen, dns_management)).is_ok();
+        await_start(&mut challtestsrv, is_there)?;
+        let mut this =
+            Self { options, management, dns, dns_management, roots, pebble: None, _challtestsrv: challtestsrv, folder };
+        this.pebble = Some(this.run_pebble().map_err(|error| format!("{error}\n{}", this.log()))?);
+        Ok(this)
+    }
+
+    fn run_pebble(&self) -> Result<Running, String> {
+        let (options, folder) = (&self.options, self.folder.path());
+        let mut pebble = json!({
+            "listenAddress": SocketAddr::new(options.listen, options.port),
+            "managementListenAddress": SocketAddr::new(options.listen, self.management),
+            "certificate": folder.join("cert.pem"),
+            "privateKey": folder.join("key.pem"),
+            "httpPort": options.http_port,
+            "tlsPort": 1,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+        });
+        if options.validity > 0 {
+            pebble["certificateValidityPeriod"] = options.validity.into();
+        }
+        let configuration = folder.join("pebble.json");
+        fs::write(&configuration, json!({ "pebble": pebble }).to_string()).expect("a configuration");
+        let log = File::create(folder.join("pebble.log")).expect("a log");
+        let pebble = Command::new("pebble")
+            .arg("-config")
+            .arg(&configuration)
+            .args(["-dnsserver", &SocketAddr::new(options.listen, self.dns).to_string()])
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn();
+        let mut pebble = Running(pebble.expect(MISSING));
+        let (agent, directory) = (self.agent(), self.directory());
+        await_start(&mut pebble, || agent.get(&directory).call().is_ok())?;
+        Ok(pebble)
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        let root = ureq::tls::Certificate::from_pem(self.roots.as_bytes()).expect("a root");
+        let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::from([root]));
+        ureq::Agent::config_builder().tls_config(tls.build()).proxy(None).build().into()
+    }
+}
+
+const MISSING: &str = "pebble and pebble-challtestsrv are not there: apt-get install pebble";
+
+fn await_start(running: &mut Running, mut is_there: impl FnMut() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_there() {
+        if let Some(status) = running.0.try_wait().expect("a child of ours") {
+            return Err(format!("it ended with {status}"));
+        }
+        if Instant::now() > deadline {
+            return Err("it does not answer within 30 seconds".to_owned());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn free_port(address: IpAddr) -> u16 {
+    TcpListener::bind((address, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port()
+}
+
+fn free_port_of_both(address: IpAddr) -> u16 {
+    loop {
+        let port = free_port(address);
+        if UdpSocket::bind((address, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A root, and with it a certificate for where pebble listens. Returns the root.
+fn write_identity(folder: &Path, listen: IpAddr) -> String {
+    let mut root = CertificateParams::new(Vec::<String>::new()).expect("no names");
+    root.distinguished_name.push(DnType::CommonName, "Root of a test");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let root_key = KeyPair::generate().expect("a key");
+    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let names = vec!["localhost".to_owned(), "pebble".to_owned(), listen.to_string()];
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(names).expect("names");
+    let certificate = params.signed_by(&key, &Issuer::new(root, root_key)).expect("a certificate");
+    fs::write(folder.join("cert.pem"), certificate.pem()).expect("a file");
+    fs::write(folder.join("key.pem"), key.serialize_pem()).expect("a file");
+    root_pem
+}
