@@ -108,6 +108,9 @@ mod tests {
         {
             assert_eq!(route(&generation, &site(addresses)), Route::To(vec![wanted.parse().unwrap()]));
         }
+        let mut secure = site(&["0.0.0.0", "::"]);
+        secure.url = "https://a.example/".parse().unwrap();
+        assert_eq!(route(&generation, &secure), Route::To(vec!["127.0.0.1:443".parse().unwrap()]));
         let app = Target::App { app: "shop".parse().unwrap() };
         let of_app = probe("http://localhost:4000/", app, Expected::Served {});
         assert_eq!(route(&generation, &of_app), Route::To(vec!["127.0.0.1:4000".parse().unwrap()]));
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn the_operators_side_is_asked_what_is_for_it_and_only_sites_get_more_time() {
         let mut generation = Generation::empty("web".parse().unwrap());
-        let declared = Expected::Declared { status: None, body: None, response_time: None };
+        let declared = Expected::Declared { status: None, body: None, response_time: None, certificate_days: None };
         let mut of_server = site(&["0.0.0.0"]);
         of_server.from = [Side::Server].into();
         generation.probes = [

@@ -3,13 +3,15 @@
 //! Refuses what can never pass, and what cannot be asked from where it should be, with the option
 //! and its place. Looks nothing up: whether a name resolves is known only where it is asked.
 
-use crate::failure::{Failure, Kind};
-use crate::language::{Report, spell};
+use crate::failure::Failure;
 use crate::server::Mapping;
 use crate::tree::{Node, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::name::Name;
 use stead_model::probe::{Declared, Scheme, Side, Timing, Url};
+
+/// The most days that a certificate may be asked to last: ten years.
+const MOST_DAYS: u16 = 3650;
 
 impl Mapping<'_> {
     /// The probes that are declared.
@@ -25,12 +27,7 @@ impl Mapping<'_> {
         let path = |option: &'static str| ["probes", name, option];
         let text = node.get("url").and_then(Node::text).unwrap_or_default();
         let url: Url = text.parse().map_err(|error| self.refuse(&path("url"), format!(": {error}"), None))?;
-        if url.scheme() == Scheme::Https {
-            return Err(self.later(&path("url"), "asks over TLS"));
-        }
-        if number(node, "certificateDays").is_some() {
-            return Err(self.later(&path("certificateDays"), "asks for a certificate"));
-        }
+        let certificate_days = self.certificate_days(name, node, &url)?;
         let status = number(node, "status").map(|status| status as u64);
         if status.is_some_and(|status| !(100..=599).contains(&status)) {
             return Err(self.refuse(&path("status"), " has to be from 100 to 599".to_owned(), None));
@@ -60,16 +57,23 @@ impl Mapping<'_> {
             status: status.and_then(|status| u16::try_from(status).ok()),
             body: node.get("body").and_then(Node::text).map(str::to_owned),
             response_time,
+            certificate_days,
             from,
             timing,
         })
     }
 
-    fn later(&self, path: &[&str], what: &str) -> Failure {
-        let node = self.configuration.at(path);
-        let words = format!("`{}` {what}, which a later version of Stead can do", spell(path));
-        self.session
-            .fail(Report::new(Kind::NotYet, words).at(node.and_then(|node| self.session.place_of(node)), "this one"))
+    fn certificate_days(&self, name: &str, node: &Node, url: &Url) -> Result<Option<u16>, Failure> {
+        let path = ["probes", name, "certificateDays"];
+        let Some(days) = number(node, "certificateDays") else { return Ok(None) };
+        if url.scheme() == Scheme::Http {
+            let words = format!(" asks for a certificate, and `{url}` has none: it is not `https://`");
+            return Err(self.refuse(&path, words, None));
+        }
+        if !(1.0..=f64::from(MOST_DAYS)).contains(&days) {
+            return Err(self.refuse(&path, format!(" has to be from 1 to {MOST_DAYS}"), None));
+        }
+        Ok(Some(days as u16))
     }
 
     /// How a probe or health check is repeated, in milliseconds.

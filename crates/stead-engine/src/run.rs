@@ -251,7 +251,8 @@ mod tests {
         let [parent, mut candidate] = ["c1", "c2"].map(|text| generation("a1", Strategy::Beside, "n1", text, None));
         if declared {
             let probe = candidate.probes.get_mut("site a.example").unwrap();
-            probe.expected = Expected::Declared { status: None, body: None, response_time: None };
+            probe.expected =
+                Expected::Declared { status: None, body: None, response_time: None, certificate_days: None };
         }
         let mut fake = server_running(&parent, &candidate);
         let ids = [("parent", parent.id()), ("candidate", candidate.id())];

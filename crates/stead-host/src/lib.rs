@@ -2,8 +2,10 @@
 //!
 //! Every function here has an effect on, or reads the state of, the server that it runs on, and
 //! does one thing. Decisions (what to start, when to go back) are `stead-engine`'s; files of the
-//! store are `stead-store`'s. Nothing here prints or reads the environment.
+//! store are `stead-store`'s. Nothing here prints, or reads the environment but for where the machine
+//! keeps the certificates that it trusts.
 
+pub mod certificate;
 pub mod generator;
 pub mod nginx;
 pub mod ports;
@@ -11,4 +13,8 @@ pub mod probe;
 pub mod probing;
 pub mod run;
 pub mod systemd;
+#[cfg(test)]
+mod testing;
+mod timed;
+pub mod tls;
 pub mod users;

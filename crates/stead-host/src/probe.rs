@@ -1,10 +1,13 @@
 //! One question to a service, and what it answered.
 //!
-//! Speaks HTTP/1.0 with a `Host` header, over TCP or a Unix socket, so that an answer is never
+//! Speaks HTTP/1.0 with a `Host` header, over TCP, TLS or a Unix socket, so that an answer is never
 //! chunked and ends with its connection. Reads at most 1 MiB of an answer and waits at most as long
 //! as it is told, in all. Follows no redirect.
 
-use std::io::{Read, Write};
+use crate::certificate::Certificate;
+use crate::timed::Timed;
+use crate::tls::{self, Tls};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -25,6 +28,8 @@ pub struct Answer {
     pub location: Option<String>,
     /// What was read of the body, as text.
     pub body: String,
+    /// The certificate of the server, where it was asked over TLS.
+    pub certificate: Option<Certificate>,
 }
 
 /// How much of an answer is needed.
@@ -47,6 +52,8 @@ pub struct Question<'a> {
     pub timeout: Duration,
     /// How much of the answer is needed.
     pub need: Need,
+    /// How TLS is spoken; `None`: it is asked in clear.
+    pub tls: Option<Tls<'a>>,
 }
 
 /// There was no usable answer.
@@ -61,18 +68,24 @@ pub enum ProbeError {
     /// It took too long.
     #[error("no answer within {0:?}")]
     Slow(Duration),
+    /// There is no TLS with it.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// Its certificate is not what is demanded.
+    #[error("{way}: {0}", way = .0.way())]
+    Certificate(Box<Certificate>),
     /// The answer is not HTTP.
     #[error("the answer is not HTTP: {0:?}")]
     NotHttp(String),
     /// The answer ended before its end.
-    #[error("the answer ({status}) was cut off after {read} of {length} bytes")]
+    #[error("the answer ({status}) was cut off after {read}{} bytes{}", of(*length), unannounced(*length))]
     Cut {
         /// Its status.
         status: u16,
         /// Bytes of the body that came.
         read: usize,
-        /// Bytes that it should have.
-        length: usize,
+        /// Bytes that it should have, if it said so.
+        length: Option<usize>,
     },
     /// The answer goes on and on.
     #[error("the answer ({status}) has no end within {} MiB; it begins: {begin}", LIMIT >> 20)]
@@ -91,6 +104,8 @@ impl ProbeError {
             ProbeError::Connect(_) => "no connection",
             ProbeError::Broken(_) => "broken connection",
             ProbeError::Slow(_) => "no answer in time",
+            ProbeError::Tls(_) => "no TLS",
+            ProbeError::Certificate(certificate) => certificate.way(),
             ProbeError::NotHttp(_) => "no HTTP",
             ProbeError::Cut { .. } => "half an answer",
             ProbeError::Endless { .. } => "an endless answer",
@@ -103,7 +118,7 @@ impl ProbeError {
 /// # Errors
 /// When there is no whole answer within `timeout`.
 pub fn http(address: SocketAddr, host: &str, path: &str, timeout: Duration) -> Result<Answer, ProbeError> {
-    get(address, Question { host, path, timeout, need: Need::Whole })
+    get(address, Question { host, path, timeout, need: Need::Whole, tls: None })
 }
 
 /// Asks a question at a TCP address.
@@ -118,10 +133,10 @@ pub fn get(address: SocketAddr, question: Question<'_>) -> Result<Answer, ProbeE
         }
         _ => ProbeError::Connect(error),
     })?;
-    let limit = |stream: &TcpStream, left| {
-        stream.set_read_timeout(Some(left)).and_then(|()| stream.set_write_timeout(Some(left)))
-    };
-    ask(stream, limit, question, end)
+    let stream = Timed::new(stream, end);
+    let Some(tls) = question.tls else { return ask(stream, question) };
+    let (stream, certificate) = tls::secure(stream, tls, question.timeout)?;
+    ask(stream, question).map(|answer| Answer { certificate: Some(certificate), ..answer })
 }
 
 /// Asks for a path by GET at a Unix socket, and needs the whole answer.
@@ -131,10 +146,7 @@ pub fn get(address: SocketAddr, question: Question<'_>) -> Result<Answer, ProbeE
 pub fn http_unix(socket: &Path, host: &str, path: &str, timeout: Duration) -> Result<Answer, ProbeError> {
     let end = Instant::now() + timeout;
     let stream = UnixStream::connect(socket).map_err(ProbeError::Connect)?;
-    let limit = |stream: &UnixStream, left| {
-        stream.set_read_timeout(Some(left)).and_then(|()| stream.set_write_timeout(Some(left)))
-    };
-    ask(stream, limit, Question { host, path, timeout, need: Need::Whole }, end)
+    ask(Timed::new(stream, end), Question { host, path, timeout, need: Need::Whole, tls: None })
 }
 
 /// Whether a TCP port accepts a connection.
@@ -154,24 +166,17 @@ struct Head {
     length: Option<usize>,
 }
 
-fn ask<S: Read + Write>(
-    mut stream: S,
-    wait_at_most: impl Fn(&S, Duration) -> std::io::Result<()>,
-    question: Question<'_>,
-    end: Instant,
-) -> Result<Answer, ProbeError> {
-    let Question { host, path, timeout, need } = question;
-    let is_late =
-        |error: &std::io::Error| matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
-    let left = || Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+fn ask<S: Read + Write>(mut stream: S, question: Question<'_>) -> Result<Answer, ProbeError> {
+    let Question { host, path, timeout, need, .. } = question;
+    let failure = |error: std::io::Error| match (tls::reason_of(&error), error.kind()) {
+        (Some(reason), _) => ProbeError::Tls(reason),
+        (None, ErrorKind::TimedOut) => ProbeError::Slow(timeout),
+        (None, _) => ProbeError::Broken(error),
+    };
     let request = format!(
         "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: stead\r\n{PROBE_HEADER}: 1\r\nConnection: close\r\n\r\n"
     );
-    wait_at_most(&stream, left().ok_or(ProbeError::Slow(timeout))?).map_err(ProbeError::Broken)?;
-    stream.write_all(request.as_bytes()).map_err(|error| match is_late(&error) {
-        true => ProbeError::Slow(timeout),
-        false => ProbeError::Broken(error),
-    })?;
+    stream.write_all(request.as_bytes()).and_then(|()| stream.flush()).map_err(failure)?;
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 16 << 10];
     let mut head: Option<Head> = None;
@@ -194,18 +199,14 @@ fn ask<S: Read + Write>(
         } else if bytes.len() >= HEAD_LIMIT {
             return Err(ProbeError::NotHttp(beginning(&bytes)));
         }
-        let Some(left) = left() else { break Ending::Late };
-        wait_at_most(&stream, left).map_err(ProbeError::Broken)?;
         match stream.read(&mut buffer) {
             Ok(0) => break Ending::Closed,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if is_late(&error) => break Ending::Late,
+            Err(error) if error.kind() == ErrorKind::TimedOut => break Ending::Late,
             // A server that closes with unread input resets; what came before it counts.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset && !bytes.is_empty() => {
-                break Ending::Closed;
-            }
-            Err(error) => return Err(ProbeError::Broken(error)),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => break Ending::Closed,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break Ending::Torn,
+            Err(error) => return Err(failure(error)),
         }
     };
     let Some(head) = head else {
@@ -222,9 +223,10 @@ fn ask<S: Read + Write>(
         (Need::Whole, Ending::Late) => Err(ProbeError::Slow(timeout)),
         (Need::Whole, Ending::Limit) => Err(ProbeError::Endless { status, begin: body.chars().take(60).collect() }),
         (Need::Whole, Ending::Closed) if length.is_some_and(|length| length > read) => {
-            Err(ProbeError::Cut { status, read, length: length.unwrap_or_default() })
+            Err(ProbeError::Cut { status, read, length })
         }
-        _ => Ok(Answer { status, location, body }),
+        (Need::Whole, Ending::Torn) => Err(ProbeError::Cut { status, read, length }),
+        _ => Ok(Answer { status, location, body, certificate: None }),
     }
 }
 
@@ -234,6 +236,17 @@ enum Ending {
     Limit,
     Late,
     Closed,
+    /// TLS ended without a word, so that nobody knows whether that was the server.
+    Torn,
+}
+
+/// The words for a length, and for its absence.
+fn of(length: Option<usize>) -> String {
+    length.map(|length| format!(" of {length}")).unwrap_or_default()
+}
+
+fn unannounced(length: Option<usize>) -> &'static str {
+    if length.is_none() { ": the connection ended without TLS saying so" } else { "" }
 }
 
 /// The head, if all of it is there.
@@ -294,14 +307,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn status(address: SocketAddr) -> Result<Answer, ProbeError> {
-        get(address, Question { host: "a", path: "/", timeout: LONG, need: Need::Status })
+        get(address, Question { host: "a", path: "/", timeout: LONG, need: Need::Status, tls: None })
     }
 
     #[test]
     fn status_and_body_are_read() {
         let address = server(b"HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\nbusy", false);
         let answer = http(address, "a.example", "/health", LONG).unwrap();
-        assert_eq!(answer, Answer { status: 503, location: None, body: "busy".into() });
+        assert_eq!(answer, Answer { status: 503, location: None, body: "busy".into(), certificate: None });
     }
 
     #[test]
@@ -337,7 +350,7 @@ mod tests {
     #[test]
     fn half_an_answer_is_told_as_such() {
         let error = http(server(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", false), "a", "/", LONG);
-        assert!(matches!(error, Err(ProbeError::Cut { status: 200, read: 4, length: 100 })), "{error:?}");
+        assert!(matches!(error, Err(ProbeError::Cut { status: 200, read: 4, length: Some(100) })), "{error:?}");
         let error = http(server(b"HTTP/1.1 200 O", false), "a", "/", LONG).unwrap_err();
         assert!(matches!(error, ProbeError::NotHttp(_)), "{error}");
         let error = http(server(b"", false), "a", "/", LONG).unwrap_err();

@@ -4,9 +4,14 @@
 //! from there is the caller's to say ([`Route`]). Promises that every probe ends: with as many
 //! answers in a row as it needs, with its deadline, or when the caller has enough. A declared probe
 //! follows redirects among the server's own sites, a few of them, and never in a circle.
+//!
+//! Over TLS, the server's own sites may show any certificate (a stand-in serves until an authority has
+//! answered), and the answer tells which. Where `certificateDays` is declared, and of other machines, it has
+//! to be one that a browser would take.
 
 use crate::probe::{self, Answer, Need, ProbeError, Question};
 use crate::run;
+use crate::tls::{Demand, Tls, Trust};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,16 +74,32 @@ struct Wrong {
     words: String,
 }
 
+/// What all questions of one time have in common.
+struct Round<'a> {
+    probes: &'a Probes,
+    asking: &'a Asking<'a>,
+    trust: &'a Trust,
+}
+
 /// Asks every probe that is of this side, side by side. The answers are in the order of the labels.
 pub fn ask_all(probes: &Probes, asking: &Asking<'_>) -> Vec<Answered> {
+    ask_all_of(&Round { probes, asking, trust: &Trust::default() })
+}
+
+fn ask_all_of(round: &Round<'_>) -> Vec<Answered> {
+    let Round { probes, asking, .. } = round;
     let wanted: Vec<(&String, &Probe)> = probes.iter().filter(|(_, probe)| probe.from.contains(&asking.side)).collect();
+    if wanted.iter().any(|(_, probe)| probe.url.scheme() == Scheme::Https) {
+        // Not within the time of an answer.
+        round.trust.read();
+    }
     let next = AtomicUsize::new(0);
     let answers = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..wanted.len().min(AT_ONCE) {
             scope.spawn(|| {
                 while let Some((label, probe)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let answered = ask(label, probe, probes, asking);
+                    let answered = ask(label, probe, round);
                     (asking.tell)(&answered);
                     answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(answered);
                 }
@@ -90,7 +111,8 @@ pub fn ask_all(probes: &Probes, asking: &Asking<'_>) -> Vec<Answered> {
     answers
 }
 
-fn ask(label: &str, probe: &Probe, probes: &Probes, asking: &Asking<'_>) -> Answered {
+fn ask(label: &str, probe: &Probe, round: &Round<'_>) -> Answered {
+    let asking = round.asking;
     let began = Instant::now();
     let route = (asking.route)(probe);
     let answered = |verdict, way: String, answer: String| Answered {
@@ -115,7 +137,7 @@ fn ask(label: &str, probe: &Probe, probes: &Probes, asking: &Asking<'_>) -> Answ
     let wanted = if asking.patience == Patience::Once { 1 } else { probe.timing.passes };
     let mut passed = 0;
     loop {
-        match answer(probe, &route, probes, asking) {
+        match answer(probe, &route, round) {
             Ok(words) => {
                 passed += 1;
                 if passed >= wanted {
@@ -150,19 +172,26 @@ fn asked(probe: &Probe, route: &Route) -> String {
 }
 
 /// One question, with the redirects that it leads to, and what is to be thought of the answer.
-fn answer(probe: &Probe, route: &Route, probes: &Probes, asking: &Asking<'_>) -> Result<String, Wrong> {
+fn answer(probe: &Probe, route: &Route, round: &Round<'_>) -> Result<String, Wrong> {
     let began = Instant::now();
     let timeout = Duration::from_millis(probe.timing.timeout.into());
     let mut chain = vec![probe.url.clone()];
     let mut route = route.clone();
+    let mut demand = demand(probe, probe);
     loop {
         let url = chain.last().unwrap_or(&probe.url);
         let left = timeout.saturating_sub(began.elapsed());
-        let answer = get(url, &route, left.max(Duration::from_millis(1)), need(probe)).map_err(|error| Wrong {
+        let tls = (url.scheme() == Scheme::Https).then_some(Tls { name: url.host(), trust: round.trust, demand });
+        let host = url.authority();
+        let left = left.max(Duration::from_millis(1));
+        let question = Question { host: &host, path: url.path(), timeout: left, need: need(probe), tls };
+        let answer = get(&route, question).map_err(|error| Wrong {
             way: error.way().to_owned(),
             words: format!("{}{}", words(&error), by_way_of(&chain)),
         })?;
-        let Some((next, to)) = follows(probe, &answer, url, probes, asking) else {
+        lasts(probe, &answer)
+            .map_err(|wrong| Wrong { words: format!("{}{}", wrong.words, by_way_of(&chain)), ..wrong })?;
+        let Some((next, to, wanted)) = follows(probe, &answer, url, round) else {
             return judge(probe, &answer, began.elapsed())
                 .map(|words| format!("{words}{}", by_way_of(&chain)))
                 .map_err(|wrong| Wrong { words: format!("{}{}", wrong.words, by_way_of(&chain)), ..wrong });
@@ -178,6 +207,7 @@ fn answer(probe: &Probe, route: &Route, probes: &Probes, asking: &Asking<'_>) ->
             return Err(Wrong { way: "too many redirects".to_owned(), words });
         }
         route = to;
+        demand = wanted;
     }
 }
 
@@ -191,23 +221,44 @@ fn need(probe: &Probe) -> Need {
     if probe.is_implicit() { Need::Status } else { Need::Whole }
 }
 
-/// Asks at the first address that accepts a connection.
-fn get(url: &Url, route: &Route, timeout: Duration, need: Need) -> Result<Answer, ProbeError> {
-    if url.scheme() == Scheme::Https {
-        return Err(ProbeError::NotHttp("TLS, which this version cannot speak".to_owned()));
+/// What the certificate has to be there, for this probe.
+fn demand(probe: &Probe, there: &Probe) -> Demand {
+    match (days(probe), &there.target) {
+        (None, Target::Site { .. } | Target::App { .. }) => Demand::Any,
+        (Some(_), _) | (None, Target::Name {}) => Demand::Trusted,
     }
-    let Route::To(addresses) = route else {
-        return Err(ProbeError::Connect(std::io::Error::other("there is no address")));
-    };
-    let host = url.authority();
-    let end = Instant::now() + timeout;
+}
+
+/// The days for which certificates have to be valid, if that is declared.
+fn days(probe: &Probe) -> Option<u16> {
+    match probe.expected {
+        Expected::Declared { certificate_days, .. } => certificate_days,
+        Expected::Served {} => None,
+    }
+}
+
+/// Whether the certificate lasts as long as it is to.
+fn lasts(probe: &Probe, answer: &Answer) -> Result<(), Wrong> {
+    let (Some(wanted), Some(certificate)) = (days(probe), &answer.certificate) else { return Ok(()) };
+    let left = certificate.days_left();
+    if left >= u64::from(wanted) {
+        return Ok(());
+    }
+    let words = format!("the certificate ends in {left} days, and {wanted} were to be left: {certificate}");
+    Err(Wrong { way: "a certificate that ends soon".to_owned(), words })
+}
+
+/// Asks at the first address that accepts a connection.
+fn get(route: &Route, question: Question<'_>) -> Result<Answer, ProbeError> {
     let mut last = ProbeError::Connect(std::io::Error::other("there is no address"));
+    let Route::To(addresses) = route else { return Err(last) };
+    let end = Instant::now() + question.timeout;
     for address in addresses {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        match probe::get(*address, Question { host: &host, path: url.path(), timeout: left, need }) {
+        match probe::get(*address, Question { timeout: left, ..question }) {
             Err(error @ ProbeError::Connect(_)) => last = error,
             other => return other,
         }
@@ -215,22 +266,21 @@ fn get(url: &Url, route: &Route, timeout: Duration, need: Need) -> Result<Answer
     Err(last)
 }
 
-/// Where a redirect leads, if it is to be followed: a declared probe that wants no redirect, to a site of this server.
-fn follows(probe: &Probe, answer: &Answer, url: &Url, probes: &Probes, asking: &Asking<'_>) -> Option<(Url, Route)> {
+/// Where a redirect leads, if it is to be followed: a declared probe that wants no redirect, to a site of this server;
+/// and what is demanded of the certificate there.
+fn follows(probe: &Probe, answer: &Answer, url: &Url, round: &Round<'_>) -> Option<(Url, Route, Demand)> {
     let Expected::Declared { status, .. } = &probe.expected else { return None };
     let wants_redirect = status.is_some_and(|status| (300..400).contains(&status));
     if wants_redirect || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
     let next = url.join(answer.location.as_deref()?)?;
-    if next.scheme() == Scheme::Https {
-        return None;
-    }
     let is_there = |known: &Probe| known.url.host() == next.host() && known.url.port() == next.port();
     let own = Some(probe).filter(|probe| is_there(probe));
-    let site = || probes.values().find(|known| matches!(known.target, Target::Site { .. }) && is_there(known));
-    match (asking.route)(own.or_else(site)?) {
-        Route::To(addresses) => Some((next, Route::To(addresses))),
+    let site = || round.probes.values().find(|known| matches!(known.target, Target::Site { .. }) && is_there(known));
+    let there = own.or_else(site)?;
+    match (round.asking.route)(there) {
+        Route::To(addresses) => Some((next, Route::To(addresses), demand(probe, there))),
         _ => None,
     }
 }
@@ -246,7 +296,7 @@ fn judge(probe: &Probe, answer: &Answer, took: Duration) -> Result<String, Wrong
     match &probe.expected {
         Expected::Served {} if answer.status < 500 => {}
         Expected::Served {} => return wrong_status(),
-        Expected::Declared { status, body, response_time } => {
+        Expected::Declared { status, body, response_time, .. } => {
             let fits = status.map_or((200..400).contains(&answer.status), |status| answer.status == status);
             if !fits {
                 return wrong_status();
@@ -262,7 +312,8 @@ fn judge(probe: &Probe, answer: &Answer, took: Duration) -> Result<String, Wrong
             }
         }
     }
-    Ok(format!("status {}", answer.status))
+    let certificate = answer.certificate.as_ref().map(|certificate| format!(", {}", certificate.told()));
+    Ok(format!("status {}{}", answer.status, certificate.unwrap_or_default()))
 }
 
 fn words(error: &ProbeError) -> String {
@@ -295,5 +346,7 @@ pub fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
+#[cfg(test)]
+mod secure_tests;
 #[cfg(test)]
 mod tests;

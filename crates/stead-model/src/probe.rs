@@ -32,6 +32,9 @@ pub struct Declared {
     /// The longest that a whole answer may take.
     #[serde(default)]
     pub response_time: Option<u32>,
+    /// The days for which the server's certificate still has to be valid, and one that a browser would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_days: Option<u16>,
     /// From where it is asked.
     pub from: BTreeSet<Side>,
     /// How often, how long, how many times.
@@ -76,7 +79,8 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Expected {
-    /// Any status below 500: the site is served. What every site is asked; redirects are answers.
+    /// Any status below 500: the site is served, with whatever certificate. What every site is asked; redirects are
+    /// answers.
     Served {},
     /// What was declared; redirects among the server's own sites are followed.
     Declared {
@@ -89,6 +93,9 @@ pub enum Expected {
         /// The most milliseconds that a whole answer may take.
         #[serde(default)]
         response_time: Option<u32>,
+        /// The days for which each certificate on the way still has to be valid, as a browser sees it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        certificate_days: Option<u16>,
     },
 }
 
@@ -219,7 +226,7 @@ impl Scheme {
     }
 }
 
-/// What is asked for: `http://name[:port]/path?query`. Nothing in it can end a line of HTTP.
+/// What is asked for: `http://name[:port]/path?query`, or the same by `https://`. Nothing in it can end a line of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Url {
@@ -329,7 +336,7 @@ impl FromStr for Url {
         let (scheme, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
             (Some(rest), _) => (Scheme::Http, rest),
             (_, Some(rest)) => (Scheme::Https, rest),
-            _ => return Err(wrong("it begins with `http://`")),
+            _ => return Err(wrong("it begins with `http://` or `https://`")),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -408,6 +415,14 @@ mod tests {
             assert_eq!(url.join(location).unwrap().to_string(), wanted, "{location}");
         }
         assert_eq!(url.join("mailto://"), None);
+    }
+
+    #[test]
+    fn an_expectation_of_before_certificates_is_read_and_written_as_it_was() {
+        let text = r#"{"declared":{"status":200,"body":null,"responseTime":null}}"#;
+        let expected: Expected = serde_json::from_str(text).unwrap();
+        assert!(matches!(expected, Expected::Declared { certificate_days: None, .. }), "{expected:?}");
+        assert_eq!(serde_json::to_string(&expected).unwrap(), text);
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn of_declared(server: &Server, declared: &Declared) -> Result<Probe, PlanError>
         status: declared.status,
         body: declared.body.clone(),
         response_time: declared.response_time,
+        certificate_days: declared.certificate_days,
     };
     Ok(Probe { url, target, expected, from: declared.from.clone(), timing: declared.timing })
 }
@@ -235,6 +236,7 @@ mod tests {
             status: None,
             body: None,
             response_time: None,
+            certificate_days: None,
             from: [Side::Server].into(),
             timing: OF_SITE,
         }

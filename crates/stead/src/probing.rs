@@ -274,6 +274,9 @@ mod tests {
         assert_eq!(both.route(&site(&["0.0.0.0", "::"])), to(&["192.0.2.7:8080", "[2001:db8::7]:8080"]));
         assert_eq!(both.route(&site(&["::"])), to(&["[2001:db8::7]:8080"]));
         assert_eq!(both.route(&site(&["192.0.2.7"])), to(&["192.0.2.7:8080"]));
+        let mut secure = site(&["0.0.0.0"]);
+        secure.url = "https://a.example/".parse().unwrap();
+        assert_eq!(both.route(&secure), to(&["192.0.2.7:443"]));
         let elsewhere = both.route(&site(&["10.0.0.1"]));
         assert!(
             matches!(&elsewhere, Route::Not(why) if why.contains("10.0.0.1") && why.contains("192.0.2.7")),

@@ -52,8 +52,8 @@ refused! {
     a_health_check_that_needs_no_answer: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", port = 1, health = { path = \"/\", passes = 0 } } }\n";
     a_probe_without_a_url: "{\n  probes.shop.status = 200,\n}\n";
     a_probe_of_something_that_is_no_url: "{ probes.shop.url = \"shop.example/health\" }\n";
-    a_probe_over_tls: "{ probes.shop.url = \"https://shop.example/health\" }\n";
-    a_probe_of_a_certificate: "{ probes.shop = { url = \"http://shop.example/\", certificateDays = 14 } }\n";
+    a_probe_of_a_certificate_for_no_time: "{ probes.shop = { url = \"https://shop.example/\", certificateDays = 0 } }\n";
+    a_probe_of_a_certificate_in_clear: "{ probes.shop = { url = \"http://shop.example/\", certificateDays = 14 } }\n";
     a_probe_of_the_server_itself_from_elsewhere: "{ probes.shop = { url = \"http://127.0.0.1:4000/\", from = \"operator\" } }\n";
     a_probe_that_can_never_pass: "{ probes.shop = { url = \"http://shop.example/\", interval = 20, deadline = 30 } }\n";
     a_probe_with_a_status_that_is_none: "{ probes.shop = { url = \"http://shop.example/\", status = 42 } }\n";

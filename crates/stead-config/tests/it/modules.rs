@@ -113,6 +113,7 @@ fn a_probe_is_asked_from_both_sides_unless_it_is_of_the_server_itself_or_says_ot
             shop = { url = "http://shop.example:8080/health?x=1", status = 204, body = "well", responseTime = "800ms" },
             own.url = "http://127.0.0.1:4000/",
             far = { url = "http://shop.example/", from = "operator", interval = "500ms", timeout = 1, deadline = "2s", passes = 3 },
+            secure = { url = "https://shop.example/", certificateDays = 14 },
         } }"#,
     )
     .server();
@@ -122,6 +123,7 @@ fn a_probe_is_asked_from_both_sides_unless_it_is_of_the_server_itself_or_says_ot
     assert_eq!(shop.from, [Side::Server, Side::Operator].into());
     assert_eq!(shop.timing, Timing { interval: 1000, timeout: 5000, deadline: 30_000, passes: 2 });
     assert_eq!(server.probes["own"].from, [Side::Server].into());
+    assert_eq!((shop.certificate_days, server.probes["secure"].certificate_days), (None, Some(14)));
     assert_eq!(server.probes["far"].from, [Side::Operator].into());
     assert_eq!(server.probes["far"].timing, Timing { interval: 500, timeout: 1000, deadline: 2000, passes: 3 });
 }

@@ -47,7 +47,7 @@ fn probe(address: SocketAddr, expected: Expected) -> Probe {
 }
 
 fn declared(status: Option<u16>, body: Option<&str>) -> Expected {
-    Expected::Declared { status, body: body.map(str::to_owned), response_time: None }
+    Expected::Declared { status, body: body.map(str::to_owned), response_time: None, certificate_days: None }
 }
 
 /// Asks one probe at this address.
@@ -168,7 +168,7 @@ fn status_body_and_time_are_as_declared_or_it_fails() {
         sleep(Duration::from_millis(30));
         say(out, "HTTP/1.1 200 OK\r\n\r\n");
     });
-    let expected = Expected::Declared { status: None, body: None, response_time: Some(10) };
+    let expected = Expected::Declared { status: None, body: None, response_time: Some(10), certificate_days: None };
     assert_eq!(asked(address, probe(address, expected)).way, "a slow answer");
 }
 
