@@ -20,6 +20,7 @@
 //!
 //! Functions panic where they cannot do what a test needs: that is the test's failure.
 
+pub mod authority;
 pub mod hold;
 pub mod http;
 pub mod lab;

@@ -18,7 +18,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(command: String, output: &Output) -> Self {
+    /// Of a command that has ended.
+    pub fn new(command: String, output: &Output) -> Self {
         Self {
             command,
             status: output.status.code().unwrap_or(-1),

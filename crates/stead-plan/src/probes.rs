@@ -220,7 +220,7 @@ fn is_declared(server: &Server, port: u16) -> bool {
 mod tests {
     use super::*;
     use crate::testing::{Fixture, location, site};
-    use stead_model::server::{Health, HealthCheck, Listen};
+    use stead_model::server::{Health, HealthCheck, Listen, SiteCertificate, SiteTls};
 
     fn probes(fixture: &Fixture) -> Probes {
         fixture.plan().generation.probes
@@ -252,6 +252,25 @@ mod tests {
         assert_eq!(probe.from, [Side::Server, Side::Operator].into());
         let addresses = vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()];
         assert_eq!(probe.target, Target::Site { addresses });
+    }
+
+    #[test]
+    fn a_site_with_tls_is_asked_over_it_and_in_clear_where_it_answers_there() {
+        let mut fixture = Fixture::two_sites();
+        let name: Domain = "nick.example".parse().unwrap();
+        for (use_, urls) in [
+            (TlsUse::Force, vec!["http://nick.example/", "https://nick.example/"]),
+            (TlsUse::Only, vec!["https://nick.example/"]),
+        ] {
+            let certificate =
+                SiteCertificate::Files { certificate: "/etc/own/a.pem".into(), key: "/etc/own/a.key".into() };
+            fixture.site("nick.example").tls = Some(SiteTls { use_, certificate: Some(certificate) });
+            let probes = probes(&fixture);
+            let of_site = probes.values().filter(|probe| probe.url.host() == name.as_str());
+            assert_eq!(of_site.map(|probe| probe.url.to_string()).collect::<Vec<_>>(), urls);
+        }
+        fixture.site("nick.example").tls = Some(SiteTls { use_: TlsUse::Reject, certificate: None });
+        assert!(probes(&fixture).values().all(|probe| probe.url.scheme() == Scheme::Http));
     }
 
     #[test]

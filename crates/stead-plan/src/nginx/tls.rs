@@ -213,3 +213,6 @@ pub(super) fn password(
     super::site::bind_parent(writing, &option, file)?;
     Ok(format!("{indent}auth_basic \"Restricted\";\n{indent}auth_basic_user_file {written};\n"))
 }
+
+#[cfg(test)]
+mod tests;
