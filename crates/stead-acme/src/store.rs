@@ -26,6 +26,9 @@ pub const OCSP: &str = "ocsp.conf";
 pub const BROKEN: &str = "broken";
 
 const STAPLING: &str = "ssl_stapling on;\nssl_stapling_verify off;\n";
+/// What is in a file, if it is there.
+type Bytes = Option<Vec<u8>>;
+
 /// The live pair and the one before.
 const KEPT: usize = 2;
 
@@ -160,7 +163,7 @@ impl Certificates {
     }
 
     /// The bytes that are live: the chain and the key.
-    pub(crate) fn pair(&self, name: &Domain) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), disk::Error> {
+    pub(crate) fn pair(&self, name: &Domain) -> Result<(Bytes, Bytes), disk::Error> {
         let live = self.folder(name).join(LIVE);
         Ok((disk::read(&live.join(CHAIN))?, disk::read(&live.join(KEY))?))
     }
