@@ -272,6 +272,15 @@ fn many_certificates_side_by_side_share_one_account() {
 }
 
 #[test]
+fn a_certificate_is_issued_however_often_nonces_are_refused() {
+    let environment = vec![("PEBBLE_WFE_NONCEREJECT", "30".to_owned())];
+    let scene = Scene::new(Options { environment, ..Options::default() });
+    for name in ["a.test", "b.test", "c.test", "d.test"] {
+        scene.obtain(&[name, "shared.test"]).unwrap();
+    }
+}
+
+#[test]
 fn it_ends_within_its_time() {
     let scene = Scene::new(Options::default());
     let authority = scene.authority();

@@ -4,6 +4,8 @@
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use std::collections::BTreeMap;
 use std::fs;
@@ -373,4 +375,21 @@ fn files_of_an_operator_are_copied_when_they_changed_and_fit() {
     write(&next);
     assert!(matches!(sync().unwrap(), Synced::Installed(_)));
     assert!(scene.is_live(&next));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn wherever_a_file_is_cut_off_there_is_a_pair_to_load_afterwards(place in any::<Index>(), in_key in any::<bool>()) {
+        let scene = Scene::new();
+        scene.install(&scene.pair()).unwrap();
+        let path = scene.live(if in_key { KEY } else { CHAIN });
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..place.index(bytes.len())]).unwrap();
+        scene.ensure();
+        let (chain, key) = (fs::read(scene.live(CHAIN)).unwrap(), fs::read(scene.live(KEY)).unwrap());
+        let fit = stead_acme::check(&chain, &key, &scene.names, jiff::Timestamp::now());
+        prop_assert!(fit.is_ok(), "{:?}", fit);
+    }
 }
