@@ -7,10 +7,12 @@ mod support;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use stead_acme::files::{self, Synced};
 use stead_acme::store::{self, BROKEN, CHAIN, KEY, LIVE, OCSP};
 use stead_acme::{Certificates, Ensured, Found, Unfit};
@@ -232,6 +234,10 @@ fn an_expired_certificate_stays_until_there_is_a_better_one() {
     scene.install(&scene.pair()).unwrap();
     fs::write(scene.live(CHAIN), &expired.chain).unwrap();
     fs::write(scene.live(KEY), &expired.key).unwrap();
+    // As if it had been installed before it expired.
+    let digest = Sha256::new().chain_update(&expired.chain).chain_update([0]).chain_update(&expired.key).finalize();
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(scene.live("digest"), digest).unwrap();
     assert!(matches!(scene.look(), Found::Issued(_)));
     assert_eq!(scene.ensure(), Ensured::Kept);
     assert!(scene.is_live(&expired));
@@ -257,6 +263,39 @@ fn what_is_not_fit_changes_nothing() {
         assert!(matches!(scene.install(pair), Err(store::Error::Unfit(_))));
     }
     assert_eq!(before, everything(scene.folder.path()));
+}
+
+#[test]
+fn the_pair_before_can_be_taken_up_again() {
+    let scene = Scene::new();
+    assert!(!scene.certificates.go_back(&scene.name).unwrap(), "there is nothing");
+    let (old, new) = (scene.pair(), scene.pair());
+    scene.install(&old).unwrap();
+    assert!(!scene.certificates.go_back(&scene.name).unwrap(), "there is nothing before");
+    scene.install(&new).unwrap();
+    assert!(scene.certificates.go_back(&scene.name).unwrap());
+    assert!(scene.is_live(&old));
+    assert_eq!(fs::read_to_string(scene.own().join(BROKEN).join(CHAIN)).unwrap(), new.chain);
+    assert!(!scene.certificates.go_back(&scene.name).unwrap());
+    scene.install(&new).unwrap();
+    assert!(scene.is_live(&new));
+}
+
+#[test]
+fn pairs_are_written_as_openssl_writes_them() {
+    let scene = Scene::new();
+    let with = "-newkey rsa:2048 -nodes -days 30 -subj /CN=site.test";
+    let names = "subjectAltName=DNS:site.test,DNS:www.site.test";
+    let arguments = format!("req -x509 {with} -addext {names} -keyout key.pem -out chain.pem");
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(scene.folder.path()).output();
+    assert!(output.expect("openssl is not there: apt-get install openssl").status.success());
+    let read = |name: &str| fs::read_to_string(scene.folder.path().join(name)).unwrap();
+    let pair = Pair { chain: read("chain.pem"), key: read("key.pem") };
+    // What stands around it, and how lines end, is the operator's.
+    let decorated = Pair { chain: format!("Bag Attributes\n\n{}", pair.chain), key: pair.key.replace('\n', "\r\n") };
+    scene.install(&decorated).unwrap();
+    assert!(scene.is_live(&pair));
+    assert!(matches!(scene.look(), Found::Issued(_)));
 }
 
 #[test]
@@ -391,5 +430,18 @@ proptest! {
         let (chain, key) = (fs::read(scene.live(CHAIN)).unwrap(), fs::read(scene.live(KEY)).unwrap());
         let fit = stead_acme::check(&chain, &key, &scene.names, jiff::Timestamp::now());
         prop_assert!(fit.is_ok(), "{:?}", fit);
+    }
+
+    #[test]
+    fn no_changed_byte_is_overlooked(place in any::<Index>(), byte in any::<u8>(), in_key in any::<bool>()) {
+        let scene = Scene::new();
+        scene.install(&scene.pair()).unwrap();
+        let path = scene.live(if in_key { KEY } else { CHAIN });
+        let mut bytes = fs::read(&path).unwrap();
+        let place = place.index(bytes.len());
+        prop_assume!(bytes[place] != byte);
+        bytes[place] = byte;
+        fs::write(&path, &bytes).unwrap();
+        prop_assert!(matches!(scene.look(), Found::Broken(_)), "byte {place} is {byte:#x} now");
     }
 }
