@@ -122,19 +122,7 @@ pub enum Unfit {
 ///
 /// The chain may end before its root, and with it.
 pub fn check(chain: &[u8], key: &[u8], names: &[Domain], now: Timestamp) -> Result<Details, Unfit> {
-    let certificates = certificates(chain)?;
-    let details = fitting(&certificates, key)?;
-    for number in 1..certificates.len() {
-        let (signed, issuer) = (parse(&certificates[number - 1], number)?, parse(&certificates[number], number + 1)?);
-        let signature_fits = match signed.verify_signature(Some(issuer.public_key())) {
-            // The name has to do where the library does not know the algorithm.
-            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => true,
-            Err(_) => false,
-        };
-        if signed.issuer().as_raw() != issuer.subject().as_raw() || !signature_fits {
-            return Err(Unfit::Chain { number });
-        }
-    }
+    let (_, details) = pair(chain, key)?;
     if details.not_after <= now {
         return Err(Unfit::Expired { on: details.not_after });
     }
@@ -146,9 +134,63 @@ pub fn check(chain: &[u8], key: &[u8], names: &[Domain], now: Timestamp) -> Resu
     if missing.is_empty() { Ok(details) } else { Err(Unfit::Names { missing, has: details.names }) }
 }
 
-/// Reads a chain and its key, so far as a web server does: both parse, and belong together.
+/// Reads a chain and its key that belong together, whatever the dates and names.
 pub(crate) fn read(chain: &[u8], key: &[u8]) -> Result<Details, Unfit> {
-    fitting(&certificates(chain)?, key)
+    pair(chain, key).map(|(_, details)| details)
+}
+
+/// A chain and its key, written so that every web server reads them.
+pub(crate) struct Pem {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+impl Pem {
+    /// The same certificates and key.
+    pub(crate) fn new(chain: &[u8], key: &[u8]) -> Result<Self, Unfit> {
+        pair(chain, key).map(|(written, _)| written)
+    }
+}
+
+fn pair(chain: &[u8], key: &[u8]) -> Result<(Pem, Details), Unfit> {
+    let certificates = certificates(chain)?;
+    let details = fitting(&certificates, key)?;
+    signatures(&certificates)?;
+    let key = private_key(key)?;
+    let tag = match &key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        _ => "PRIVATE KEY",
+    };
+    let chain = certificates.iter().map(|certificate| written("CERTIFICATE", certificate)).collect();
+    Ok((Pem { chain, key: written(tag, key.secret_der()) }, details))
+}
+
+fn written(tag: &str, bytes: &[u8]) -> String {
+    let lines = ::pem::EncodeConfig::new().set_line_ending(::pem::LineEnding::LF);
+    ::pem::encode_config(&::pem::Pem::new(tag, bytes), lines)
+}
+
+/// Each certificate is signed by the next, the last by itself if by any that is there.
+fn signatures(certificates: &[CertificateDer<'static>]) -> Result<(), Unfit> {
+    // The name has to do where the library does not know the algorithm.
+    let fits = |result| matches!(result, Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm));
+    for number in 1..=certificates.len() {
+        let signed = parse(&certificates[number - 1], number)?;
+        let Some(issuer) = certificates.get(number) else {
+            let is_root = signed.issuer().as_raw() == signed.subject().as_raw();
+            if is_root && !fits(signed.verify_signature(None)) {
+                return Err(Unfit::Certificate { number, words: "its signature is wrong".to_owned() });
+            }
+            continue;
+        };
+        let issuer = parse(issuer, number + 1)?;
+        let is_named = signed.issuer().as_raw() == issuer.subject().as_raw();
+        if !is_named || !fits(signed.verify_signature(Some(issuer.public_key()))) {
+            return Err(Unfit::Chain { number });
+        }
+    }
+    Ok(())
 }
 
 /// The first certificate of a chain, as DER.

@@ -2,7 +2,7 @@
 //!
 //! Promises that files that are not fit change nothing: what was copied before is served on. Only reads the files.
 
-use crate::check::{Details, Unfit};
+use crate::check::{Details, Pem, Unfit};
 use crate::disk;
 use crate::store::{self, Certificates};
 use stead_model::certificate::Files;
@@ -47,8 +47,10 @@ pub fn read(files: &Files) -> Result<(Vec<u8>, Vec<u8>), Error> {
 /// Makes what is live the same as the files, where they are fit and for all names.
 pub fn sync(certificates: &Certificates, name: &Domain, names: &[Domain], files: &Files) -> Result<Synced, Error> {
     let (chain, key) = read(files)?;
-    let is_same = matches!(certificates.pair(name), Ok((Some(own), Some(own_key))) if own == chain && own_key == key);
-    if is_same {
+    if let Ok(Pem { chain, key }) = Pem::new(&chain, &key)
+        && let Ok((Some(own_chain), Some(own_key))) = certificates.pair(name)
+        && (own_chain, own_key) == (chain.into_bytes(), key.into_bytes())
+    {
         return Ok(Synced::Unchanged);
     }
     certificates.install(name, names, &chain, &key).map(Synced::Installed).map_err(|error| match error {

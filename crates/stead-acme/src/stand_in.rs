@@ -15,7 +15,7 @@ const YEARS: i64 = 10;
 
 /// Whether this is one.
 pub fn is_stand_in(details: &Details) -> bool {
-    details.is_self_signed && details.issuer.contains(&format!("O={ORGANISATION}"))
+    details.is_self_signed && details.issuer == format!("O={ORGANISATION}")
 }
 
 /// A new one with its key, both as PEM.

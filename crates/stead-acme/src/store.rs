@@ -1,13 +1,14 @@
 //! Certificates and keys on disk: `certificates/<name>/live/{fullchain,key}.pem`.
 //!
 //! Promises that `live` is one link: a chain and its key are always replaced together, and a power cut leaves the old pair or the
-//! new one, wholly. [`Certificates::ensure`] promises that a pair is there that a web server loads. Only
+//! new one, wholly; and that a changed byte is found ([`Certificates::look`]). [`Certificates::ensure`] promises that a pair is there that a web server loads. Only
 //! the web server's user can read what it has to. Nothing is deleted that a person may miss: what is broken is kept aside.
 
-use crate::check::{self, Details, Unfit};
+use crate::check::{self, Details, Pem, Unfit};
 use crate::disk::{self, TEMPORARY, at};
 use crate::stand_in;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,10 +23,15 @@ pub const CHAIN: &str = "fullchain.pem";
 pub const KEY: &str = "key.pem";
 /// Directives of nginx that turn on OCSP stapling; only where the certificate names a responder.
 pub const OCSP: &str = "ocsp.conf";
+/// A digest of the pair, by which damage is found that a certificate's own signature does not tell.
+const DIGEST: &str = "digest";
 /// Where what was broken is kept, in a certificate's folder.
 pub const BROKEN: &str = "broken";
 
 const STAPLING: &str = "ssl_stapling on;\nssl_stapling_verify off;\n";
+/// What is in a file, if it is there.
+type Bytes = Option<Vec<u8>>;
+
 /// The live pair and the one before.
 const KEPT: usize = 2;
 
@@ -119,6 +125,9 @@ impl Certificates {
             Ok((None, _)) => Found::Broken(format!("{CHAIN} is not there")),
             Ok((_, None)) => Found::Broken(format!("{KEY} is not there")),
             Ok((Some(chain), Some(key))) => match check::read(&chain, &key) {
+                Ok(_) if !self.is_as_written(name, &chain, &key) => {
+                    Found::Broken("the files were changed since they were written".to_owned())
+                }
                 Ok(details) if stand_in::is_stand_in(&details) => Found::StandIn(details),
                 Ok(details) => Found::Issued(details),
                 Err(unfit) => Found::Broken(unfit.to_string()),
@@ -149,18 +158,44 @@ impl Certificates {
         Ok(done)
     }
 
-    /// Puts a chain and its key in place, after [`check::check`]; both as PEM. What does not pass changes nothing.
+    /// Puts a chain and its key in place, after [`check::check`]; both as PEM, which is written anew. What does not pass changes
+    /// nothing.
     pub fn install(&self, name: &Domain, names: &[Domain], chain: &[u8], key: &[u8]) -> Result<Details, Error> {
         let details = check::check(chain, key, names, Timestamp::now())?;
+        let Pem { chain, key } = Pem::new(chain, key)?;
         let folder = self.make(name)?;
         let _lock = lock(&folder)?;
         let is_broken = matches!(self.look(name), Found::Broken(_));
-        self.publish(&folder, chain, key, &details, is_broken)?;
+        self.publish(&folder, chain.as_bytes(), key.as_bytes(), &details, is_broken)?;
         Ok(details)
     }
 
+    /// Makes the pair before the live one live again, and puts the live one aside: for a web server that does not load what passed
+    /// the check. `false`, and nothing is done, where no pair is before it that can be loaded.
+    pub fn go_back(&self, name: &Domain) -> Result<bool, Error> {
+        let folder = self.make(name)?;
+        let _lock = lock(&folder)?;
+        let Some(live) = live_version(&folder) else { return Ok(false) };
+        let before = versions(&folder)?.into_iter().rfind(|number| *number < live);
+        let Some(before) = before else { return Ok(false) };
+        let read = |file| disk::read(&folder.join(before.to_string()).join(file));
+        let (Some(chain), Some(key)) = (read(CHAIN)?, read(KEY)?) else { return Ok(false) };
+        if check::read(&chain, &key).is_err() {
+            return Ok(false);
+        }
+        point(&folder.join(LIVE), before)?;
+        put_aside(&folder, &folder.join(live.to_string()))?;
+        disk::sync_folder(&folder)?;
+        Ok(true)
+    }
+
+    fn is_as_written(&self, name: &Domain, chain: &[u8], key: &[u8]) -> bool {
+        let written = disk::read(&self.folder(name).join(LIVE).join(DIGEST));
+        written.is_ok_and(|written| written.is_some_and(|written| written == digest(chain, key).as_bytes()))
+    }
+
     /// The bytes that are live: the chain and the key.
-    pub(crate) fn pair(&self, name: &Domain) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), disk::Error> {
+    pub(crate) fn pair(&self, name: &Domain) -> Result<(Bytes, Bytes), disk::Error> {
         let live = self.folder(name).join(LIVE);
         Ok((disk::read(&live.join(CHAIN))?, disk::read(&live.join(KEY))?))
     }
@@ -214,6 +249,7 @@ impl Certificates {
         let path = temporary.path();
         disk::write_new(&path.join(CHAIN), chain, self.owner)?;
         disk::write_new(&path.join(KEY), key, self.owner)?;
+        disk::write_new(&path.join(DIGEST), digest(chain, key).as_bytes(), self.owner)?;
         if details.has_ocsp {
             disk::write_new(&path.join(OCSP), STAPLING.as_bytes(), self.owner)?;
         }
@@ -228,6 +264,11 @@ impl Certificates {
         let _ = temporary.keep();
         disk::sync_folder(folder)
     }
+}
+
+fn digest(chain: &[u8], key: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(chain).chain_update([0]).chain_update(key).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes `live` a link to a version, by rename.

@@ -1,7 +1,7 @@
 //! The promises of the crate graph: what each crate may stand on.
 //!
-//! Planning cannot touch a file, a clock or a process; only `stead-store` and `stead-host` can
-//! change a server; only the program knows the terminal. A new crate needs a row here.
+//! Planning cannot touch a file, a clock or a process; only `stead-store`, `stead-host` and, for certificates,
+//! `stead-acme` can change a server; only the program knows the terminal. A new crate needs a row here.
 
 use crate::run::{Result, fail};
 use crate::workspace::Metadata;

@@ -9,8 +9,13 @@ use crate::disk::{self, at};
 use instant_acme::{Account, AccountCredentials, NewAccount};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// Between looks whether the lock is free: the time has to be watched meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 use stead_model::certificate::Authority;
 
 /// The accounts of a server.
@@ -47,7 +52,7 @@ impl Accounts {
         if let Some(known) = self.read(authority, http)? {
             return Ok(known);
         }
-        let _lock = self.lock().map_err(here)?;
+        let _lock = self.lock(http)?;
         match self.read(authority, http)? {
             Some(known) => Ok(known),
             None => self.make(authority, http),
@@ -56,7 +61,7 @@ impl Accounts {
 
     /// A new account in place of one that the authority does not know any more, unless there is another already.
     pub(super) fn renew(&self, authority: &Authority, http: &Http, gone: &Known) -> Result<Known, Refused> {
-        let _lock = self.lock().map_err(here)?;
+        let _lock = self.lock(http)?;
         match self.read(authority, http)? {
             Some(known) if known.bytes != gone.bytes => Ok(known),
             _ => self.make(authority, http),
@@ -108,13 +113,19 @@ impl Accounts {
         self.folder.join(format!("{digest}.json"))
     }
 
-    fn lock(&self) -> Result<File, disk::Error> {
-        let lock = || {
-            let folder = File::open(&self.folder)?;
-            folder.lock()?;
-            Ok(folder)
-        };
-        lock().map_err(at("lock", &self.folder))
+    /// One at a time makes accounts, in whatever thread or process.
+    fn lock(&self, http: &Http) -> Result<File, Refused> {
+        let folder = File::open(&self.folder).map_err(at("open", &self.folder)).map_err(here)?;
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(folder),
+                Err(TryLockError::WouldBlock) if http.left().is_zero() => {
+                    return Err(Refused::TimedOut("another account was being made all the time".to_owned()));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::Error(error)) => return Err(here(at("lock", &self.folder)(error))),
+            }
+        }
     }
 }
 

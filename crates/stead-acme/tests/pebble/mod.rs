@@ -2,7 +2,8 @@
 //!
 //! Promises a directory that answers over HTTPS with a root of its own, on free ports, until the value is dropped. Its
 //! random rejections of nonces are left on. Stands alone, so that other crates' tests can include it by path:
-//! `#[path = "../../stead-acme/tests/pebble/mod.rs"] mod pebble;` (needs rcgen, serde_json, tempfile and ureq).
+//! `#[path = "../../stead-acme/tests/pebble/mod.rs"] mod pebble;` (needs rcgen, serde_json, tempfile and ureq). To be reached from
+//! labs it listens on the address of their bridge, or on `0.0.0.0` with the bridge's address among its names.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
@@ -23,6 +24,10 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// Where it looks for answers to HTTP-01, on the addresses that its DNS says.
     pub(crate) http_port: u16,
+    /// Where it looks for answers to TLS-ALPN-01.
+    pub(crate) tls_port: u16,
+    /// Names and addresses under which clients reach it, besides `localhost` and where it listens.
+    pub(crate) names: Vec<String>,
     /// What every name resolves to.
     pub(crate) address: Ipv4Addr,
     /// How long certificates are valid, in seconds; 0 for its own default (5 years).
@@ -37,6 +42,8 @@ impl Default for Options {
             listen: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             http_port: 0,
+            tls_port: 0,
+            names: Vec::new(),
             address: Ipv4Addr::LOCALHOST,
             validity: 0,
             environment: Vec::new(),
@@ -81,7 +88,12 @@ impl Pebble {
 
     /// The URL of its directory.
     pub(crate) fn directory(&self) -> String {
-        format!("https://{}/dir", SocketAddr::new(self.options.listen, self.options.port))
+        format!("https://{}/dir", self.here(self.options.port))
+    }
+
+    /// The port of its directory, whose path is `/dir`.
+    pub(crate) fn port(&self) -> u16 {
+        self.options.port
     }
 
     /// PEM of the root that its own HTTPS is trusted by.
@@ -91,7 +103,7 @@ impl Pebble {
 
     /// PEM of the root of what it issues. Another one after each [`Pebble::restart`].
     pub(crate) fn issuing_root(&self) -> String {
-        let address = SocketAddr::new(self.options.listen, self.management);
+        let address = self.here(self.management);
         self.agent()
             .get(&format!("https://{address}/roots/0"))
             .call()
@@ -129,21 +141,21 @@ impl Pebble {
     }
 
     fn tell_dns(&self, what: &str, value: &serde_json::Value) {
-        let address = SocketAddr::new(self.options.listen, self.dns_management);
+        let address = self.here(self.dns_management);
         let answer = ureq::post(&format!("http://{address}/{what}")).send(value.to_string());
         answer.expect("pebble-challtestsrv answers");
     }
 
     fn try_start(mut options: Options) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for port in [&mut options.port, &mut options.http_port] {
+        for port in [&mut options.port, &mut options.http_port, &mut options.tls_port] {
             if *port == 0 {
                 *port = free_port(options.listen);
             }
         }
         let (management, dns_management) = (free_port(options.listen), free_port(options.listen));
         let dns = free_port_of_both(options.listen);
-        let roots = write_identity(folder.path(), options.listen);
+        let roots = write_identity(folder.path(), &options);
         let challtestsrv = Command::new("pebble-challtestsrv")
             .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""])
             .args(["-defaultIPv4", &options.address.to_string()])
@@ -154,7 +166,7 @@ impl Pebble {
             .stderr(Stdio::null())
             .spawn();
         let mut challtestsrv = Running(challtestsrv.expect(MISSING));
-        let is_there = || TcpStream::connect(SocketAddr::new(options.listen, dns_management)).is_ok();
+        let is_there = || TcpStream::connect(here(options.listen, dns_management)).is_ok();
         await_start(&mut challtestsrv, is_there)?;
         let mut this =
             Self { options, management, dns, dns_management, roots, pebble: None, _challtestsrv: challtestsrv, folder };
@@ -170,7 +182,7 @@ impl Pebble {
             "certificate": folder.join("cert.pem"),
             "privateKey": folder.join("key.pem"),
             "httpPort": options.http_port,
-            "tlsPort": 1,
+            "tlsPort": options.tls_port,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         });
@@ -183,7 +195,7 @@ impl Pebble {
         let pebble = Command::new("pebble")
             .arg("-config")
             .arg(&configuration)
-            .args(["-dnsserver", &SocketAddr::new(options.listen, self.dns).to_string()])
+            .args(["-dnsserver", &self.here(self.dns).to_string()])
             .env("PEBBLE_VA_NOSLEEP", "1")
             .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -194,6 +206,10 @@ impl Pebble {
         let (agent, directory) = (self.agent(), self.directory());
         await_start(&mut pebble, || agent.get(&directory).call().is_ok())?;
         Ok(pebble)
+    }
+
+    fn here(&self, port: u16) -> SocketAddr {
+        here(self.options.listen, port)
     }
 
     fn agent(&self) -> ureq::Agent {
@@ -219,6 +235,11 @@ fn await_start(running: &mut Running, mut is_there: impl FnMut() -> bool) -> Res
     Ok(())
 }
 
+/// Where this process reaches what listens there.
+fn here(listen: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(if listen.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen }, port)
+}
+
 fn free_port(address: IpAddr) -> u16 {
     TcpListener::bind((address, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port()
 }
@@ -233,14 +254,15 @@ fn free_port_of_both(address: IpAddr) -> u16 {
 }
 
 /// A root, and with it a certificate for where pebble listens. Returns the root.
-fn write_identity(folder: &Path, listen: IpAddr) -> String {
+fn write_identity(folder: &Path, options: &Options) -> String {
     let mut root = CertificateParams::new(Vec::<String>::new()).expect("no names");
     root.distinguished_name.push(DnType::CommonName, "Root of a test");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let root_key = KeyPair::generate().expect("a key");
     let root_pem = root.self_signed(&root_key).expect("a root").pem();
-    let names = vec!["localhost".to_owned(), "pebble".to_owned(), listen.to_string()];
+    let mut names = vec!["localhost".to_owned(), here(options.listen, 0).ip().to_string()];
+    names.extend(options.names.iter().cloned());
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(names).expect("names");
     let certificate = params.signed_by(&key, &Issuer::new(root, root_key)).expect("a certificate");
