@@ -9,7 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// What has to be there, and the Debian package that brings it. A path with a slash is a file.
-const NEEDED: [(&str, &str); 19] = [
+const NEEDED: [(&str, &str); 22] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -25,6 +25,9 @@ const NEEDED: [(&str, &str); 19] = [
     ("zstd", "zstd"),
     ("git", "git"),
     ("gpgv", "gpgv"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("pebble", "pebble"),
     ("setpriv", "util-linux"),
     ("cc", "build-essential"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),

@@ -27,6 +27,9 @@ pub struct Attempts {
     /// When it was tried last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// When the authority wants to be asked again, at the earliest, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Timestamp>,
     /// When it may be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
@@ -59,6 +62,11 @@ impl Attempts {
         self.may_try(now) || self.declaration.as_deref() != Some(declaration)
     }
 
+    /// Whether it may be tried now because a person wants it: only the authority's own word counts against that.
+    pub fn may_try_by_hand(&self, now: Timestamp) -> bool {
+        self.requested.is_none_or(|requested| requested <= now || requested > now + LONGEST_REQUESTED)
+    }
+
     /// It failed for this declaration, and the authority may have asked for time.
     pub fn failed(&mut self, words: &str, declaration: &str, retry_after: Option<Timestamp>, now: Timestamp) {
         if self.declaration.as_deref() != Some(declaration) {
@@ -69,6 +77,7 @@ impl Attempts {
         let own = now + doubled.min(LONGEST_WAIT);
         let requested = retry_after.unwrap_or(own).min(now + LONGEST_REQUESTED);
         self.next = Some(own.max(requested));
+        self.requested = retry_after.map(|_| requested);
         self.last = Some(now);
         self.words = Some(words.to_owned());
         self.declaration = Some(declaration.to_owned());
@@ -113,6 +122,10 @@ mod tests {
         assert_eq!(attempts.next, Some(at(300)));
         attempts.failed("no", "d", Some(at(7200)), at(0));
         assert_eq!(attempts.next, Some(at(7200)));
+        assert!(!attempts.may_try_by_hand(at(7199)) && attempts.may_try_by_hand(at(7200)));
+        // Its own patience binds the server, but not a person.
+        attempts.failed("no", "d", None, at(0));
+        assert!(!attempts.may_try(at(1)) && attempts.may_try_by_hand(at(1)));
     }
 
     #[test]

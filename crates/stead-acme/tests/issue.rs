@@ -2,14 +2,11 @@
 //!
 //! Every test has its own pebble, DNS and web server, on loopback.
 
-#[expect(dead_code, reason = "other tests use the rest")]
-mod pebble;
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use jiff::Timestamp;
-use pebble::{Options, Pebble};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +17,7 @@ use stead_acme::{Accounts, Certificates, Due, Found, Issued, Refused, WebRoot, c
 use stead_model::certificate::{Authority, KeyType};
 use support::{authority, declared, domains};
 use tempfile::TempDir;
+use xtask::pebble::{Options, Pebble};
 
 const WITHIN: Duration = Duration::from_secs(60);
 

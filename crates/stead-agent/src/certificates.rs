@@ -7,6 +7,7 @@
 mod renew;
 
 use crate::serve::agent_path;
+use crate::visitors;
 use jiff::Timestamp;
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ use stead_acme::attempts::Attempts;
 use stead_acme::{Accounts, Details, Due, Ensured, Found, Issued, WebRoot, due, files, obtain, renewal, store};
 use stead_host::{systemd, users};
 use stead_model::certificate::{Authority, Certificate, Certificates, Source};
+use stead_model::generation::Generation;
 use stead_model::layout;
 use stead_model::name::Domain;
 
@@ -152,7 +154,12 @@ fn wanted<'a>(kept: &stead_acme::Certificates, all: &'a Certificates, occasion: 
         if occasion == Occasion::Deploy && matches!(why, Due::Days(days) if days >= 0) {
             continue;
         }
-        if Attempts::load(kept, name).may_try_for(&declaration(certificate), now) {
+        let attempts = Attempts::load(kept, name);
+        let may_try = match occasion {
+            Occasion::Deploy => attempts.may_try_by_hand(now),
+            Occasion::Daily => attempts.may_try_for(&declaration(certificate), now),
+        };
+        if may_try {
             found.push(Wanted { name, certificate, authority });
         }
     }
@@ -255,6 +262,25 @@ pub(crate) fn get(all: &Certificates, tell: &(dyn Fn(&str) + Sync)) -> Got {
         }
     }
     got
+}
+
+/// Gets what the sites of a generation that runs still lack, and has nginx serve it: what was done, and why sites are still without.
+pub(crate) fn catch_up(generation: &Generation) -> (Vec<String>, Vec<String>) {
+    let all = &generation.certificates;
+    let is_lacking = || kept().is_ok_and(|kept| !wanted(&kept, all, Occasion::Deploy).is_empty());
+    let (Some(nginx), true) = (&generation.nginx, !all.is_empty() && is_lacking()) else { return Default::default() };
+    let said = Mutex::new(Vec::new());
+    let tell = |words: &str| said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(words.to_owned());
+    let mut got = get(all, &tell);
+    let mut said = said.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    said.extend(got.installed.iter().cloned());
+    if !got.installed.is_empty() {
+        let epoch = format!("certified-{}", std::process::id());
+        if let Err(error) = visitors::reload(&nginx.unit, &nginx.configuration, &epoch) {
+            got.lacking.push(format!("nginx does not serve the new certificates yet: {error}"));
+        }
+    }
+    (said, got.lacking)
 }
 
 fn installed(kept: &stead_acme::Certificates, outcome: &Outcome) -> Result<Details, String> {

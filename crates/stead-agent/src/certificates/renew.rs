@@ -11,6 +11,7 @@ use stead_model::certificate::Source;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::layout;
+use stead_model::name::Domain;
 use stead_store::{Guard, Store};
 
 /// How long a deploy that is under way is waited for.
@@ -95,12 +96,12 @@ pub fn renew(tell: &(dyn Fn(&str) + Sync)) -> Result<(), RenewError> {
     // From here on something may change, and what runs must not change meanwhile.
     let guard = lock()?;
     let _ = guard.describe("the renewal of certificates");
-    let mut changed = false;
+    let mut changed: Vec<&Domain> = Vec::new();
     for outcome in &outcomes {
         match installed(&kept, outcome) {
             Ok(details) => {
                 tell(&format!("the certificate for {} is there: {}", listed(&outcome.names), described(&details)));
-                changed = true;
+                changed.push(&outcome.name);
             }
             Err(words) => failures.push(format!("no certificate for {}: {words}", listed(&outcome.names))),
         }
@@ -111,19 +112,24 @@ pub fn renew(tell: &(dyn Fn(&str) + Sync)) -> Result<(), RenewError> {
                 Ok(Synced::Unchanged) => {}
                 Ok(Synced::Installed(details)) => {
                     tell(&format!("the files of site {} were replaced: {}", files.site, described(&details)));
-                    changed = true;
+                    changed.push(name);
                 }
                 Err(error) => failures.push(Error::Files { site: files.site.clone(), source: error }.to_string()),
             }
         }
-        let ensured = ensure(&kept, name, certificate);
-        changed |= !matches!(
-            ensured.map_err(|source| Error::Prepare { name: name.clone(), source })?,
-            stead_acme::Ensured::Kept
-        );
+        let ensured =
+            ensure(&kept, name, certificate).map_err(|source| Error::Prepare { name: name.clone(), source })?;
+        if ensured != stead_acme::Ensured::Kept {
+            changed.push(name);
+        }
     }
-    if changed {
-        reload(id)?;
+    if !changed.is_empty() {
+        reload(id).inspect_err(|error| {
+            // What nginx does not load goes, so that it can start again; what was before it is still good.
+            if matches!(error, RenewError::Refused(_)) {
+                changed.iter().for_each(|name| drop(kept.go_back(name)));
+            }
+        })?;
     }
     retry(&kept, all);
     drop(guard);

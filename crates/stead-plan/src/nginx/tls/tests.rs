@@ -152,7 +152,7 @@ fn headers_passwords_and_error_pages_are_the_site_s() {
     }
     // nginx would forget them in a place that has headers of its own.
     assert!(text.contains("        add_header X-Frame-Options SAMEORIGIN always;\n"), "{text}");
-    assert!(fixture.plan().generation.host_folders.contains_key("/etc/own"));
+    assert!(fixture.plan().generation.host_folders.keys().any(|folder| folder.as_str() == "/etc/own"));
     fixture.site("nick.example").basic_auth_file = Some("/etc/passwd".parse().unwrap());
     assert!(fixture.error().contains("has to be in a folder of its own"), "{}", fixture.error());
     fixture.site("nick.example").basic_auth_file = None;

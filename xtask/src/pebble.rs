@@ -1,9 +1,7 @@
 //! A real authority for tests: `pebble` with `pebble-challtestsrv` as its DNS, both from Debian's package `pebble`.
 //!
 //! Promises a directory that answers over HTTPS with a root of its own, on free ports, until the value is dropped. Its
-//! random rejections of nonces are left on. Stands alone, so that other crates' tests can include it by path:
-//! `#[path = "../../stead-acme/tests/pebble/mod.rs"] mod pebble;` (needs rcgen, serde_json, tempfile and ureq). To be reached from
-//! labs it listens on the address of their bridge, or on `0.0.0.0` with the bridge's address among its names.
+//! random rejections of nonces are left on.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
@@ -17,23 +15,23 @@ use tempfile::TempDir;
 
 /// How a pebble is run. Ports that are 0 are chosen.
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where it, its management and its DNS listen.
-    pub(crate) listen: IpAddr,
+    pub listen: IpAddr,
     /// Where its directory is.
-    pub(crate) port: u16,
+    pub port: u16,
     /// Where it looks for answers to HTTP-01, on the addresses that its DNS says.
-    pub(crate) http_port: u16,
+    pub http_port: u16,
     /// Where it looks for answers to TLS-ALPN-01.
-    pub(crate) tls_port: u16,
+    pub tls_port: u16,
     /// Names and addresses under which clients reach it, besides `localhost` and where it listens.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
     /// What every name resolves to.
-    pub(crate) address: Ipv4Addr,
+    pub address: Ipv4Addr,
     /// How long certificates are valid, in seconds; 0 for its own default (5 years).
-    pub(crate) validity: u64,
+    pub validity: u64,
     /// More variables of its environment, such as `PEBBLE_AUTHZREUSE`.
-    pub(crate) environment: Vec<(&'static str, String)>,
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
@@ -52,7 +50,7 @@ impl Default for Options {
 }
 
 /// A running pebble with its DNS. Both end when it is dropped.
-pub(crate) struct Pebble {
+pub struct Pebble {
     options: Options,
     management: u16,
     dns: u16,
@@ -74,7 +72,7 @@ impl Drop for Running {
 
 impl Pebble {
     /// Starts one and waits until its directory answers.
-    pub(crate) fn start(options: Options) -> Self {
+    pub fn start(options: Options) -> Self {
         let mut refusals = Vec::new();
         // Another process may take a port between the choice and the start.
         for _ in 0..5 {
@@ -87,22 +85,22 @@ impl Pebble {
     }
 
     /// The URL of its directory.
-    pub(crate) fn directory(&self) -> String {
+    pub fn directory(&self) -> String {
         format!("https://{}/dir", self.here(self.options.port))
     }
 
     /// The port of its directory, whose path is `/dir`.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.options.port
     }
 
     /// PEM of the root that its own HTTPS is trusted by.
-    pub(crate) fn roots(&self) -> &str {
+    pub fn roots(&self) -> &str {
         &self.roots
     }
 
     /// PEM of the root of what it issues. Another one after each [`Pebble::restart`].
-    pub(crate) fn issuing_root(&self) -> String {
+    pub fn issuing_root(&self) -> String {
         let address = self.here(self.management);
         self.agent()
             .get(&format!("https://{address}/roots/0"))
@@ -114,28 +112,28 @@ impl Pebble {
     }
 
     /// Ends it, leaving its DNS.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.pebble = None;
     }
 
     /// Starts it anew at the same place: it has forgotten all accounts and orders.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.stop();
         self.pebble = Some(self.run_pebble().expect("pebble starts again"));
     }
 
     /// Makes a name resolve to these addresses only.
-    pub(crate) fn resolve(&self, name: &str, addresses: &[Ipv4Addr]) {
+    pub fn resolve(&self, name: &str, addresses: &[Ipv4Addr]) {
         self.tell_dns("add-a", &json!({ "host": format!("{name}."), "addresses": addresses }));
     }
 
     /// Makes the DNS fail for a name.
-    pub(crate) fn fail_dns(&self, name: &str) {
+    pub fn fail_dns(&self, name: &str) {
         self.tell_dns("set-servfail", &json!({ "host": format!("{name}.") }));
     }
 
     /// What it and its DNS wrote.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         read("pebble.log") + &read("challtestsrv.log")
     }
