@@ -124,7 +124,9 @@ impl Pebble {
 
     /// Makes a name resolve to these addresses only.
     pub fn resolve(&self, name: &str, addresses: &[Ipv4Addr]) {
-        self.tell_dns("add-a", &json!({ "host": format!("{name}."), "addresses": addresses }));
+        let host = format!("{name}.");
+        self.tell_dns("clear-a", &json!({ "host": host }));
+        self.tell_dns("add-a", &json!({ "host": host, "addresses": addresses }));
     }
 
     /// Makes the DNS fail for a name.

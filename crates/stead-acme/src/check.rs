@@ -291,7 +291,7 @@ fn key_type(certificate: &X509Certificate<'_>) -> Option<KeyType> {
     }
 }
 
-fn pem_words(error: &pem::Error) -> String {
+pub(crate) fn pem_words(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => "its end is missing, it was cut off".to_owned(),
         pem::Error::IllegalSectionStart { line } => {

@@ -269,18 +269,14 @@ pub(crate) fn catch_up(generation: &Generation) -> (Vec<String>, Vec<String>) {
     let all = &generation.certificates;
     let is_lacking = || kept().is_ok_and(|kept| !wanted(&kept, all, Occasion::Deploy).is_empty());
     let (Some(nginx), true) = (&generation.nginx, !all.is_empty() && is_lacking()) else { return Default::default() };
-    let said = Mutex::new(Vec::new());
-    let tell = |words: &str| said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(words.to_owned());
-    let mut got = get(all, &tell);
-    let mut said = said.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    said.extend(got.installed.iter().cloned());
+    let mut got = get(all, &|_| ());
     if !got.installed.is_empty() {
         let epoch = format!("certified-{}", std::process::id());
         if let Err(error) = visitors::reload(&nginx.unit, &nginx.configuration, &epoch) {
             got.lacking.push(format!("nginx does not serve the new certificates yet: {error}"));
         }
     }
-    (said, got.lacking)
+    (got.installed, got.lacking)
 }
 
 fn installed(kept: &stead_acme::Certificates, outcome: &Outcome) -> Result<Details, String> {

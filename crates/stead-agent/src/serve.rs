@@ -330,7 +330,7 @@ impl<R: Read, W: Write> Session<R, W> {
         if active == Some(generation) && confirmed == Some(generation) && self.all_well(&candidate) {
             // Sites may still be without the certificates that an authority refused earlier.
             let (said, notes) = certificates::catch_up(&candidate);
-            said.into_iter().try_for_each(|words| self.event(Event::Note(words)))?;
+            said.into_iter().try_for_each(|words| self.event(Event::Did(words)))?;
             return Ok(Ok(Reply::Ended(Box::new(Ended { notes, ..unchanged(generation) }))));
         }
         if verb == Verb::Rollback {

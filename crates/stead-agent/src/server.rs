@@ -460,7 +460,7 @@ impl Server for RealServer<'_> {
         if let (false, Some(nginx)) = (got.installed.is_empty(), &candidate.nginx) {
             self.reload_nginx(&nginx.unit, &nginx.configuration)?;
         }
-        got.installed.iter().for_each(|words| self.tell(words));
+        got.installed.iter().for_each(|words| self.event(Event::Did(words.clone())));
         for words in got.lacking {
             self.tell(&words);
             self.journal.notes.push(words);

@@ -100,8 +100,7 @@ impl Mapping<'_> {
         }
         let roots = text("rootCertificates");
         if let (Some((_, path)), Some(false)) = (find("rootCertificates"), roots.as_deref().map(is_pem)) {
-            let words =
-                " is not PEM: it has no `-----BEGIN CERTIFICATE-----`. Read the file with `import \"ca.pem\" as 'Text`";
+            let words = " is not PEM: it has no line `-----BEGIN CERTIFICATE-----`. Read the file with `import \"ca.pem\" as 'Text`";
             return Err(self.refuse(&path, words.to_owned(), None));
         }
         let days = find("validMinDays").and_then(|(node, _)| node.to_json().as_f64()).unwrap_or(30.0);
@@ -156,5 +155,6 @@ fn is_directory(text: &str) -> bool {
 }
 
 fn is_pem(text: &str) -> bool {
-    text.contains("-----BEGIN CERTIFICATE-----") && text.contains("-----END CERTIFICATE-----")
+    let has = |wanted: &str| text.lines().any(|line| line.trim() == wanted);
+    has("-----BEGIN CERTIFICATE-----") && has("-----END CERTIFICATE-----")
 }

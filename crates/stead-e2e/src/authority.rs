@@ -6,7 +6,7 @@ use crate::lab::Lab;
 use crate::outcome::Outcome;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use xtask::pebble::{Options, Pebble};
 
@@ -31,12 +31,14 @@ impl Authority {
         Self { pebble: Pebble::start(options), folder, lab: address.into() }
     }
 
-    /// The body of a record of `security.acme`, in Nickel: this authority, and its terms accepted.
-    pub fn declared(&self) -> String {
-        let roots: String = self.pebble.roots().lines().map(|line| format!("m%%\"{line}\n\"%%\n")).collect();
-        let roots = format!("std.string.join \"\" [{}]", roots.replace("%%\nm", "%%,\nm"));
+    /// The body of a record of `security.acme`, in Nickel, for a module of this project: the authority, and its terms accepted.
+    pub fn declared(&self, project: &Path) -> String {
+        fs::create_dir_all(project).expect("a folder can be made");
+        fs::write(project.join("authority.pem"), self.pebble.roots()).expect("a file can be written");
         let directory = self.pebble.directory();
-        format!("acceptTerms = true, defaults = {{ server = \"{directory}\", rootCertificates = {roots} }},")
+        format!(
+            "acceptTerms = true, defaults = {{ server = \"{directory}\", rootCertificates = import \"authority.pem\" as 'Text }},"
+        )
     }
 
     /// What `curl` gets of a site, over TLS that trusts this authority alone: status, then body. Anything that

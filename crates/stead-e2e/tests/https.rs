@@ -9,12 +9,12 @@ const TLS: &str = "enableACME = true, forceSSL = true";
 const RENEW: &str = "systemctl start stead-certificates-renew.service";
 
 /// The small project, both sites with TLS by this authority.
-fn with_tls(authority: &Authority, more: &str) -> Small {
+fn with_tls(stage: &Stage, authority: &Authority, more: &str) -> Small {
     let extra = format!(
         "services.nginx.virtualHosts.\"site.small\" = {{ {TLS}, serverAliases = [\"www.site.small\"] }},
          services.nginx.virtualHosts.\"app.small\" = {{ {TLS} }},
          security.acme = {{ {} }}, {more}",
-        authority.declared()
+        authority.declared(&stage.project)
     );
     Small { extra, ..Small::default() }
 }
@@ -45,9 +45,9 @@ fn serial(stage: &Stage, name: &str) -> String {
 fn a_first_deploy_ends_with_real_certificates_and_http_leads_to_them() {
     let stage = Stage::new(Machine::bookworm());
     let authority = Authority::beside(&stage.lab, 0);
-    let mut small = with_tls(&authority, "");
+    let mut small = with_tls(&stage, &authority, "");
     small.write(&stage.project);
-    stage.stead(&["up"]).well().tells("the certificate for site.small, www.site.small is there");
+    stage.stead_in_words(&["up"]).well().tells("the certificate for site.small, www.site.small is there");
     all_valid(&stage);
     for name in ["site.small", "www.site.small"] {
         let page = authority.curl(&format!("https://{name}/"), &[]).well();
@@ -71,7 +71,7 @@ fn a_first_deploy_ends_with_real_certificates_and_http_leads_to_them() {
     assert_eq!(stage.stead(&["deploy"]).well().text("outcome"), "unchanged");
     small.page = "page two\n".into();
     small.write(&stage.project);
-    let up = stage.stead(&["up"]).well();
+    let up = stage.stead_in_words(&["up"]).well();
     assert!(!up.stderr.contains("asking"), "{up}");
     stage.stead(&["rollback"]).well();
     assert_eq!(serial(&stage, "site.small"), before);
@@ -84,7 +84,7 @@ fn an_authority_that_is_down_or_finds_no_way_here_fails_no_deploy_and_is_asked_a
     let stage = Stage::new(Machine::bookworm());
     let mut authority = Authority::beside(&stage.lab, 0);
     authority.pebble.stop();
-    let small = Small { has_app: false, ..with_tls(&authority, "") };
+    let small = Small { has_app: false, ..with_tls(&stage, &authority, "") };
     let small = Small {
         extra: small.extra.replace("\"app.small\" = {", "\"app.small\" = { locations.\"/\".return = \"204\","),
         ..small
@@ -118,7 +118,7 @@ fn an_authority_that_is_down_or_finds_no_way_here_fails_no_deploy_and_is_asked_a
     // It knows better now: whoever deploys does not wait for the timer.
     let std::net::IpAddr::V4(address) = stage.lab.address() else { panic!("labs have addresses of IPv4") };
     authority.pebble.resolve("www.site.small", &[address]);
-    stage.stead(&["deploy"]).well().tells("the certificate for site.small, www.site.small is there");
+    stage.stead_in_words(&["deploy"]).well().tells("the certificate for site.small, www.site.small is there");
     all_valid(&stage);
     assert_eq!(authority.curl("https://site.small/", &[]).well().stdout, "page one\n\n200  h2");
 }
@@ -140,7 +140,7 @@ fn certificates_are_renewed_in_time_and_outlive_rollbacks_and_damage() {
     let stage = Stage::new(Machine::bookworm());
     // In the last third of this life they are renewed.
     let mut authority = Authority::beside(&stage.lab, 60);
-    let mut small = with_tls(&authority, "");
+    let mut small = with_tls(&stage, &authority, "");
     small.write(&stage.project);
     stage.stead(&["up"]).well();
     let first = serial(&stage, "site.small");

@@ -35,7 +35,8 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
     }
     let service = |description: &str, command: &str| {
         let mut unit = UnitFile::new("what looks after certificates");
-        unit.section("Unit").line("Description", description);
+        // However often nginx starts, or somebody looks.
+        unit.section("Unit").line("Description", description).line("StartLimitIntervalSec", 0);
         unit.section("Service").line("Type", "oneshot");
         unit.line("ExecStart", format!("{} agent certificates {command}", layout::AGENT));
         unit

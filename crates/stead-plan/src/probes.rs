@@ -259,7 +259,7 @@ mod tests {
         let mut fixture = Fixture::two_sites();
         let name: Domain = "nick.example".parse().unwrap();
         for (use_, urls) in [
-            (TlsUse::Force, vec!["http://nick.example/", "https://nick.example/"]),
+            (TlsUse::Force, vec!["https://nick.example/", "http://nick.example/"]),
             (TlsUse::Only, vec!["https://nick.example/"]),
         ] {
             let certificate =

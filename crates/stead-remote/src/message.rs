@@ -383,6 +383,8 @@ pub enum Event {
     },
     /// A thing worth telling.
     Note(String),
+    /// Something was done that is worth a line which stays: a certificate that came.
+    Did(String),
 }
 
 /// A unit's state, as far as a deploy cares.

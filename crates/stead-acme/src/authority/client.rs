@@ -77,7 +77,7 @@ impl Http {
         let mut tls = TlsConfig::builder();
         if let Some(roots) = &authority.roots {
             let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(roots.as_bytes()).collect();
-            let roots = roots.map_err(|error| Refused::Roots(error.to_string()))?;
+            let roots = roots.map_err(|error| Refused::Roots(crate::check::pem_words(&error)))?;
             if roots.is_empty() {
                 return Err(Refused::Roots("there is no certificate in it".to_owned()));
             }

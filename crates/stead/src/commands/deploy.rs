@@ -33,6 +33,8 @@ use stead_remote::transfer::{self, Shipment, Sources};
 struct Measured {
     began: Option<Instant>,
     live: Option<f64>,
+    /// What the server did besides, in its words.
+    did: Vec<String>,
 }
 
 /// update + check + deploy.
@@ -110,7 +112,7 @@ fn deploy_loaded(
         by: environment::operator(),
         settings: settings(trial),
     };
-    let mut measured = Measured { began: Some(began), live: None };
+    let mut measured = Measured { began: Some(began), ..Measured::default() };
     let mut ended = activate(&mut connected, &request, trial, &mut measured, output);
     if is_live && connected.is_damaged {
         output.say("  something on the server was altered: sending it again");
@@ -297,6 +299,10 @@ fn watch(
             output.phase("prove");
         }
         Event::Note(words) => output.detail(&words),
+        Event::Did(words) => {
+            output.say(&format!("  {words}"));
+            measured.did.push(words);
+        }
         Event::Probe(answered) => connected.probing.heard(answered, output),
         Event::ProbeFromOutside { activation, probes, broken } => connected.probe(&activation, probes, broken),
         Event::AwaitingLogin { activation, deadline } if !trial.no_confirm => {
@@ -350,7 +356,7 @@ pub(crate) fn rollback(
     };
     let told = Told { verb: Verb::Rollback, generation, parent: connected.hello.active, ended: None };
     hooks::before_switch(server, &project.root, told, output)?;
-    let mut measured = Measured { began: Some(began), live: None };
+    let mut measured = Measured { began: Some(began), ..Measured::default() };
     let ended = activate(&mut connected, &request, trial, &mut measured, output)?;
     let told = Told { generation: ended.generation, ended: Some(&ended), ..told };
     hooks::after(server, &project.root, told, output);
@@ -400,6 +406,7 @@ fn conclude(
         "before": connected.hello.active,
         "activation": ended.activation,
         "reason": ended.reason,
+        "did": measured.did,
         "notes": ended.notes,
         "seconds": measured.live.unwrap_or(seconds),
         "confirmedSeconds": seconds,
