@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use serde_json::json;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub struct Options {
     pub address: Ipv4Addr,
     /// How long certificates are valid, in seconds; 0 for its own default (5 years).
     pub validity: u64,
+    /// A folder where the root of its own HTTPS is kept from one start to the next; `None`: a new one each time.
+    pub identity: Option<PathBuf>,
     /// More variables of its environment, such as `PEBBLE_AUTHZREUSE`.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             names: Vec::new(),
             address: Ipv4Addr::LOCALHOST,
             validity: 0,
+            identity: None,
             environment: Vec::new(),
         }
     }
@@ -253,8 +256,25 @@ fn free_port_of_both(address: IpAddr) -> u16 {
     }
 }
 
-/// A root, and with it a certificate for where pebble listens. Returns the root.
+/// A root, and with it a certificate for where pebble listens: the kept ones if they fit, else new ones. Returns the root.
 fn write_identity(folder: &Path, options: &Options) -> String {
+    const FILES: [&str; 4] = ["cert.pem", "key.pem", "root.pem", "names"];
+    let Some(kept) = &options.identity else { return new_identity(folder, options) };
+    let names = format!("{} {}", here(options.listen, 0).ip(), options.names.join(" "));
+    let copy =
+        |from: &Path, to: &Path| FILES.iter().try_for_each(|file| fs::copy(from.join(file), to.join(file)).map(drop));
+    let fits = fs::read_to_string(kept.join("names")).is_ok_and(|known| known == names);
+    if fits && copy(kept, folder).is_ok() {
+        return fs::read_to_string(folder.join("root.pem")).expect("a root");
+    }
+    let root = new_identity(folder, options);
+    fs::write(folder.join("root.pem"), &root).expect("a file");
+    fs::write(folder.join("names"), names).expect("a file");
+    fs::create_dir_all(kept).and_then(|()| copy(folder, kept)).expect("a folder for what is kept");
+    root
+}
+
+fn new_identity(folder: &Path, options: &Options) -> String {
     let mut root = CertificateParams::new(Vec::<String>::new()).expect("no names");
     root.distinguished_name.push(DnType::CommonName, "Root of a test");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -43,6 +43,8 @@ fn the_example_is_evaluated_to_two_sites_an_app_and_a_timer() {
     assert_eq!(sites, ["billtracker.localhost", "portfolio.localhost"]);
     assert!(server.nginx.enable);
     assert_eq!(server.nginx.virtual_hosts["portfolio.localhost"].root.as_deref(), Some("/@stead/inputs/portfolio"));
+    let certified: Vec<&str> = server.acme.certificates.keys().map(|name| name.as_str()).collect();
+    assert_eq!(certified, sites);
     let app = &server.apps["bill-tracker"];
     assert_eq!(app.source, "/@stead/inputs/billtracker");
     assert_eq!(app.port.map(|port| port.number()), Some(4000));

@@ -17,7 +17,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 use stead_acme::attempts::Attempts;
 use stead_acme::{Accounts, Details, Due, Ensured, Found, Issued, WebRoot, due, files, obtain, renewal, store};
-use stead_host::{systemd, users};
+use stead_host::run::RunError;
+use stead_host::{nginx, systemd, users};
 use stead_model::certificate::{Authority, Certificate, Certificates, Source};
 use stead_model::generation::Generation;
 use stead_model::layout;
@@ -227,9 +228,10 @@ pub(crate) struct Got {
     pub(crate) lacking: Vec<String>,
 }
 
-/// Gets what the sites of a generation that is live lack. Never fails: what an authority refuses is asked for again later, and
-/// the words say so.
-pub(crate) fn get(all: &Certificates, tell: &(dyn Fn(&str) + Sync)) -> Got {
+/// Gets what the sites of a generation that is live lack; nginx has to be reloaded then. Never fails: what an authority refuses is
+/// asked for again later, what nginx would not load is taken back, and the words say so.
+pub(crate) fn get(generation: &Generation, tell: &(dyn Fn(&str) + Sync)) -> Got {
+    let all = &generation.certificates;
     let mut got = Got { installed: Vec::new(), lacking: Vec::new() };
     let kept = match kept() {
         Ok(kept) => kept,
@@ -239,15 +241,26 @@ pub(crate) fn get(all: &Certificates, tell: &(dyn Fn(&str) + Sync)) -> Got {
         }
     };
     let wanted = wanted(&kept, all, Occasion::Deploy);
+    let mut new = Vec::new();
     for outcome in ask(&kept, &wanted, tell) {
         let names = listed(&outcome.names);
         match installed(&kept, &outcome) {
-            Ok(details) => got.installed.push(format!("the certificate for {names} is there: {}", described(&details))),
+            Ok(details) => {
+                got.installed.push(format!("the certificate for {names} is there: {}", described(&details)));
+                new.push(outcome.name);
+            }
             Err(words) => got.lacking.push(format!(
                 "no certificate for {names} yet: {words}. The site is served with a stand-in that browsers warn of; {}",
                 again(outcome.next)
             )),
         }
+    }
+    if !new.is_empty()
+        && let Err(error) = loads(generation)
+    {
+        new.iter().for_each(|name| drop(kept.go_back(name)));
+        got.installed.clear();
+        got.lacking.push(format!("the new certificates are put aside, nginx does not load them: {error}"));
     }
     retry(&kept, all);
     // Those that may not be asked for yet.
@@ -269,7 +282,7 @@ pub(crate) fn catch_up(generation: &Generation) -> (Vec<String>, Vec<String>) {
     let all = &generation.certificates;
     let is_lacking = || kept().is_ok_and(|kept| !wanted(&kept, all, Occasion::Deploy).is_empty());
     let (Some(nginx), true) = (&generation.nginx, !all.is_empty() && is_lacking()) else { return Default::default() };
-    let mut got = get(all, &|_| ());
+    let mut got = get(generation, &|_| ());
     if !got.installed.is_empty() {
         let epoch = format!("certified-{}", std::process::id());
         if let Err(error) = visitors::reload(&nginx.unit, &nginx.configuration, &epoch) {
@@ -277,6 +290,14 @@ pub(crate) fn catch_up(generation: &Generation) -> (Vec<String>, Vec<String>) {
         }
     }
     (got.installed, got.lacking)
+}
+
+/// Whether nginx would load a generation's configuration with the certificates as they are now.
+pub(crate) fn loads(generation: &Generation) -> Result<(), RunError> {
+    match &generation.nginx {
+        Some(part) => nginx::test(&generation.id(), &part.runtime, &part.binds),
+        None => Ok(()),
+    }
 }
 
 fn installed(kept: &stead_acme::Certificates, outcome: &Outcome) -> Result<Details, String> {

@@ -456,7 +456,7 @@ impl Server for RealServer<'_> {
     fn certify(&mut self, candidate: &Generation) -> Result<()> {
         let folder = self.folder.clone();
         let tell = |words: &str| folder.tell(&Line::Event(Event::Note(words.to_owned())));
-        let got = certificates::get(&candidate.certificates, &tell);
+        let got = certificates::get(candidate, &tell);
         if let (false, Some(nginx)) = (got.installed.is_empty(), &candidate.nginx) {
             self.reload_nginx(&nginx.unit, &nginx.configuration)?;
         }

@@ -8,12 +8,16 @@ use crate::unpack;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use stead_host::run::RunError;
 use stead_host::{nginx, ports};
 use stead_model::generation::{Generation, Role};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{Name, UnitName};
 use stead_store::{Guard, Store};
+
+/// Sites that are looked at one by one when nginx refuses the whole.
+const MOST_SITES: usize = 100;
 
 /// A generation cannot be made, or does not fit this server. Nothing that runs was touched.
 #[derive(Debug, thiserror::Error)]
@@ -328,10 +332,24 @@ fn test_nginx(generation: &Generation, from: Option<&Generation>) -> Result<(), 
         return Ok(());
     }
     let id = generation.id();
-    nginx::test(&id, &part.runtime, &part.binds).map_err(|error| match error {
-        stead_host::run::RunError::Failed { output, .. } => {
-            Error::Nginx(nginx::complaint(&output, &Path::new(layout::GENERATIONS).join(id.to_string())))
+    let folder = Path::new(layout::GENERATIONS).join(id.to_string());
+    let words = |error: RunError| match error {
+        RunError::Failed { output, .. } => nginx::complaint(&output, &folder),
+        other => format!("nginx cannot be asked about the configuration: {other}"),
+    };
+    let Err(error) = nginx::test(&id, &part.runtime, &part.binds) else { return Ok(()) };
+    let mut complaints = vec![words(error)];
+    // nginx ends at the first mistake. Each site by itself tells which others have one.
+    let sites = fs::read_dir(folder.join("nginx/sites")).into_iter().flatten().flatten();
+    let mut sites: Vec<String> = sites.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    sites.sort();
+    for site in sites.iter().take(MOST_SITES) {
+        if let Err(error) = nginx::test_site(&id, &part.runtime, &part.binds, site) {
+            let complaint = words(error);
+            if !complaints.contains(&complaint) {
+                complaints.push(complaint);
+            }
         }
-        other => Error::Nginx(format!("nginx cannot be asked about the configuration: {other}")),
-    })
+    }
+    Err(Error::Nginx(complaints.join("\n")))
 }

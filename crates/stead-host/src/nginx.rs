@@ -17,6 +17,18 @@ use stead_model::{hash::Hash, layout};
 /// # Errors
 /// nginx's own words, when it refuses the configuration or cannot be run.
 pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), RunError> {
+    test_with(generation, runtime, binds, None)
+}
+
+/// [`test`], of one site by itself: `site` is its file's name below `nginx/sites`, and the others are not there.
+///
+/// # Errors
+/// As [`test`].
+pub fn test_site(generation: &Hash, runtime: &Hash, binds: &[String], site: &str) -> Result<(), RunError> {
+    test_with(generation, runtime, binds, Some(site))
+}
+
+fn test_with(generation: &Hash, runtime: &Hash, binds: &[String], site: Option<&str>) -> Result<(), RunError> {
     let folder = format!("{}/{generation}", layout::GENERATIONS);
     let root = format!("--property=RootDirectory={}/{runtime}", layout::RUNTIMES);
     let mut options = vec![
@@ -33,6 +45,10 @@ pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), R
     options.extend(binds.iter().map(|bind| format!("--property=BindReadOnlyPaths={bind}")));
     options.push(format!("--property=BindReadOnlyPaths={folder}/run/upstreams:{}", layout::UPSTREAMS));
     let configuration = format!("{folder}/nginx/nginx.conf");
+    if let Some(site) = site {
+        options.push(format!("--property=TemporaryFileSystem={folder}/nginx/sites:mode=0755"));
+        options.push(format!("--property=BindReadOnlyPaths={folder}/nginx/sites/{site}"));
+    }
     let command = ["--", "/usr/sbin/nginx", "-t", "-q", "-c", &configuration];
     let arguments: Vec<&str> = options.iter().map(String::as_str).chain(command).collect();
     run("systemd-run", &arguments).map(drop)

@@ -16,19 +16,30 @@ const MOST_FILES: usize = 2000;
 /// Texts shorter than this are everywhere: `}`, `;`.
 const SHORTEST: usize = 4;
 
-/// The failure, with the places in the project of the line that it quotes as `nginx/<file>:<line>: <text>`.
+/// The failure, with the places in the project of each line that it quotes as `nginx/<file>:<line>: <text>`.
 pub(crate) fn added(mut failure: Failure, project: &Loaded) -> Failure {
-    let quoted = failure.what.lines().find_map(|line| line.strip_prefix("nginx/")?.split_once(": "));
-    let Some((_, text)) = quoted.filter(|(_, text)| text.len() >= SHORTEST) else { return failure };
+    let quoted = |line: &str| -> Option<String> {
+        let (_, text) = line.strip_prefix("nginx/")?.split_once(": ")?;
+        (text.len() >= SHORTEST).then(|| text.to_owned())
+    };
+    if failure.what.lines().find_map(quoted).is_none() {
+        return failure;
+    }
     let mut folders = vec![project.root.clone()];
     folders.extend(project.declared.values().filter_map(|input| input.url.folder(&project.root)));
     let mut files: Vec<PathBuf> = folders.iter().flat_map(|folder| nickel_files(folder)).collect();
     files.sort();
     files.dedup();
-    let places: Vec<String> = files.iter().flat_map(|file| places(file, text, &project.root)).collect();
-    if (1..=MOST_PLACES).contains(&places.len()) {
-        failure.what = format!("{}\nwritten in {}", failure.what.trim_end(), places.join(", "));
+    let mut lines = Vec::new();
+    for line in failure.what.trim_end().lines() {
+        lines.push(line.to_owned());
+        let Some(text) = quoted(line) else { continue };
+        let places: Vec<String> = files.iter().flat_map(|file| places(file, &text, &project.root)).collect();
+        if (1..=MOST_PLACES).contains(&places.len()) {
+            lines.push(format!("written in {}", places.join(", ")));
+        }
     }
+    failure.what = lines.join("\n");
     failure
 }
 

@@ -1,11 +1,10 @@
 //! The two services that look after certificates: before nginx starts, and day by day.
 
-use super::{Error, Occasion, ask, described, ensure, installed, kept, listed, retry, wanted};
+use super::{Error, Occasion, ask, described, ensure, installed, kept, listed, loads, retry, wanted};
 use crate::{activation, visitors};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use stead_acme::files::{self, Synced};
-use stead_host::nginx;
 use stead_host::run::RunError;
 use stead_model::certificate::Source;
 use stead_model::generation::Generation;
@@ -148,9 +147,9 @@ fn lock() -> Result<Guard, RenewError> {
 
 /// Has nginx read its certificates again, if it would take them. Another generation may be active by now, which is as good.
 fn reload(before: Hash) -> Result<(), RenewError> {
-    let Some((id, generation)) = active()? else { return Ok(()) };
+    let Some((_, generation)) = active()? else { return Ok(()) };
     let Some(part) = &generation.nginx else { return Ok(()) };
-    nginx::test(&id, &part.runtime, &part.binds).map_err(RenewError::Refused)?;
+    loads(&generation).map_err(RenewError::Refused)?;
     let epoch = format!("renewed-{}-{}", jiff::Timestamp::now().as_second(), before.short());
     visitors::reload(&part.unit, &part.configuration, &epoch).map_err(|error| RenewError::Reload(error.to_string()))
 }

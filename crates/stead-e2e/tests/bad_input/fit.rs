@@ -26,17 +26,24 @@ fn what_does_not_fit_the_server_is_refused_before_the_switch_with_the_option_to_
     let said = refused(&stage, 3, &["up"]);
     holds(&said, &["error: systemd.services.tidy.serviceConfig.ExecStart: there is no program `/usr/bin/tidy`", &now]);
 
-    with("services.nginx.virtualHosts.\"bad.small\".extraConfig = \"\n    gzip on;\n    proxy_pas http://nowhere;\n  \",").write(&stage.project);
+    // nginx ends at the first mistake; whoever mends it learns of the other site's at once.
+    let site = |name: &str, line: &str| {
+        format!("services.nginx.virtualHosts.\"{name}\".extraConfig = \"\n    gzip on;\n    {line}\n  \",\n")
+    };
+    let extra = site("bad.small", "proxy_pas http://nowhere;") + &site("worse.small", "gzipp maybe;");
+    with(&extra).write(&stage.project);
     let said = refused(&stage, 3, &["up"]);
     let line = std::fs::read_to_string(stage.project.join("extra.ncl")).unwrap();
-    let line = 1 + line.lines().position(|line| line.contains("proxy_pas")).unwrap();
+    let line_of = |text: &str| 1 + line.lines().position(|line| line.contains(text)).unwrap();
     holds(
         &said,
         &[
             "error: nginx refuses the configuration of the site `bad.small`: unknown directive \"proxy_pas\"",
             "nginx/sites/bad.small.conf:",
             ": proxy_pas http://nowhere;",
-            &format!("written in extra.ncl:{line}"),
+            &format!("written in extra.ncl:{}", line_of("proxy_pas")),
+            "nginx refuses the configuration of the site `worse.small`: unknown directive \"gzipp\"",
+            &format!("written in extra.ncl:{}", line_of("gzipp")),
             &now,
         ],
     );
