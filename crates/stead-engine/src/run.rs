@@ -151,6 +151,7 @@ mod tests {
     use super::*;
     use crate::fake::{Fake, Mishap, generation, pair};
     use std::collections::BTreeSet;
+    use stead_model::certificate::{Certificate, Files, Source};
     use stead_model::generation::Generation;
     use stead_model::probe::Expected;
     use stead_model::server::Strategy;
@@ -169,6 +170,7 @@ mod tests {
                 generation("a1", Strategy::Restart, "n1", "c1", None),
                 generation("a2", Strategy::Restart, "n1", "c1", None),
             ),
+            ("certificates added", base(), with_certificate(generation("a1", Strategy::Beside, "n1", "c2", None))),
             ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
             ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
@@ -197,6 +199,17 @@ mod tests {
         generation.units.retain(|unit, _| !is_gone(unit.as_str()));
         generation.users.retain(|user| !starts.contains(&format!("{user}@").as_str()));
         generation.nginx = generation.nginx.filter(|nginx| !is_gone(nginx.unit.as_str()));
+        generation
+    }
+
+    fn with_certificate(mut generation: Generation) -> Generation {
+        let files = Files {
+            certificate: "/etc/own/a.pem".parse().unwrap(),
+            key: "/etc/own/a.key".parse().unwrap(),
+            site: "a.test".into(),
+        };
+        let certificate = Certificate { names: vec!["a.test".parse().unwrap()], source: Source::Files(files) };
+        generation.certificates.insert("file-a".parse().unwrap(), certificate);
         generation
     }
 
@@ -483,6 +496,8 @@ mod tests {
             | Step::Start { unit } => {
                 vec![format!("start {unit}")]
             }
+            // What an authority is asked for is known on the server alone.
+            Step::GetCertificate { .. } => Vec::new(),
             Step::Replace { unit, old, .. } => {
                 let stops = old.iter().map(|old| format!("stop {old}"));
                 stops.chain([format!("start {unit}")]).collect()

@@ -10,8 +10,9 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use stead_model::certificate::Source;
 use stead_model::generation::{Generation, Role, Unit};
-use stead_model::name::{Name, UnitName, UserName};
+use stead_model::name::{Domain, Name, UnitName, UserName};
 use stead_model::server::{Listen, Strategy};
 
 /// One change on the server.
@@ -85,6 +86,13 @@ pub enum Step {
         unit: UnitName,
         /// Why.
         cause: ReloadCause,
+    },
+    /// Gets a certificate, if the server does not have it from earlier.
+    GetCertificate {
+        /// The names that it is for.
+        names: Vec<Domain>,
+        /// The directory of the authority that is asked.
+        directory: String,
     },
     /// Stops listening.
     StopSocket {
@@ -168,7 +176,8 @@ impl Step {
             | Step::Restart { .. }
             | Step::Reload { .. }
             | Step::StartNginx { .. }
-            | Step::ReloadNginx { .. } => Moment::Switch,
+            | Step::ReloadNginx { .. }
+            | Step::GetCertificate { .. } => Moment::Switch,
             Step::StopSocket { .. } | Step::Stop { .. } => Moment::AfterConfirmation,
         }
     }
@@ -176,7 +185,7 @@ impl Step {
     /// The unit that it acts on first, if it acts on one.
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
-            Step::AddUser { .. } | Step::ReloadSystemd => None,
+            Step::AddUser { .. } | Step::ReloadSystemd | Step::GetCertificate { .. } => None,
             Step::StartSocket { unit, .. }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
@@ -209,6 +218,7 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
     // The first connection on a socket starts nginx, which has to find every app's upstream.
     steps.extend(new_sockets(from, to));
     steps.extend(nginx(from, to));
+    steps.extend(certificates(from, to));
     let gone = stopped(from, to, &steps);
     steps.extend(gone);
     steps
@@ -234,6 +244,10 @@ pub fn describe(step: &Step) -> String {
             "reload nginx with its new configuration".to_owned()
         }
         Step::ReloadNginx { cause: ReloadCause::Instances, .. } => "point nginx to the new instances".to_owned(),
+        Step::GetCertificate { names, directory } => {
+            let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
+            format!("get the certificate for {}, if it is not there, from {directory}", names.join(", "))
+        }
         Step::StopSocket { unit, listen } => format!("stop listening on {} ({unit})", addresses(listen)),
         Step::Stop { unit, end: End::Drains } => format!("let {unit} drain and end"),
         Step::Stop { unit, end: End::Stops } => format!("stop {unit}"),
@@ -338,6 +352,18 @@ fn nginx(from: &Generation, to: &Generation) -> Option<Step> {
     } else {
         None
     }
+}
+
+/// Certificates that the other generation does not ask for in the same way.
+fn certificates(from: &Generation, to: &Generation) -> Vec<Step> {
+    let new = to.certificates.iter().filter(|(name, wanted)| from.certificates.get(*name) != Some(*wanted));
+    new.filter_map(|(_, wanted)| match &wanted.source {
+        Source::Authority(authority) => {
+            Some(Step::GetCertificate { names: wanted.names.clone(), directory: authority.directory.clone() })
+        }
+        Source::Files(_) => None,
+    })
+    .collect()
 }
 
 /// Timers first, so that nothing is started again; sockets before those who serve them, for the
