@@ -9,14 +9,17 @@ mod renew;
 use crate::serve::agent_path;
 use crate::visitors;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stead_acme::attempts::Attempts;
-use stead_acme::{Accounts, Details, Due, Ensured, Found, Issued, WebRoot, due, files, obtain, renewal, store};
+use stead_acme::{
+    Accounts, Details, Due, Ensured, Found, Issued, Refused, WebRoot, due, files, obtain, renewal, store,
+};
 use stead_host::run::RunError;
 use stead_host::{nginx, systemd, users};
 use stead_model::certificate::{Authority, Certificate, Certificates, Source};
@@ -178,17 +181,27 @@ fn ask(kept: &stead_acme::Certificates, wanted: &[Wanted<'_>], tell: &(dyn Fn(&s
     let challenges = WebRoot(layout::CHALLENGES.into());
     let next = std::sync::atomic::AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
+    // An authority that does not answer is not waited for again and again.
+    let silent: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let told_by = |directory: &str| locked(&silent).get(directory).cloned();
     let one = |wanted: &Wanted<'_>| -> Outcome {
         let names = listed(&wanted.certificate.names);
         tell(&format!("asking {} for a certificate for {names}", authority_name(wanted.authority)));
         let replaces =
             kept.chain(wanted.name).ok().flatten().filter(|_| matches!(kept.look(wanted.name), Found::Issued(_)));
-        let asked = match &accounts {
-            Ok(accounts) => {
+        let directory = wanted.authority.directory.as_str();
+        let asked = match (&accounts, told_by(directory)) {
+            (_, Some(words)) => Err((words, None)),
+            (Ok(accounts), None) => {
                 obtain(wanted.certificate, wanted.authority, accounts, &challenges, replaces.as_deref(), WITHIN)
-                    .map_err(|refused| (refused.to_string(), refused.retry_after()))
+                    .map_err(|refused| {
+                        if matches!(refused, Refused::Unreachable { .. } | Refused::TimedOut(_)) {
+                            locked(&silent).insert(directory.to_owned(), refused.to_string());
+                        }
+                        (refused.to_string(), refused.retry_after())
+                    })
             }
-            Err(error) => Err((error.to_string(), None)),
+            (Err(error), None) => Err((error.to_string(), None)),
         };
         let now = Timestamp::now();
         let mut attempts = Attempts::load(kept, wanted.name);
@@ -210,14 +223,18 @@ fn ask(kept: &stead_acme::Certificates, wanted: &[Wanted<'_>], tell: &(dyn Fn(&s
             scope.spawn(|| {
                 while let Some(wanted) = wanted.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
                     let outcome = one(wanted);
-                    outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(outcome);
+                    locked(&outcomes).push(outcome);
                 }
             });
         }
     });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcomes.sort_by(|one, other| one.name.cmp(&other.name));
     outcomes
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What became of the certificates that a deploy found lacking.

@@ -61,6 +61,9 @@ fn a_first_deploy_ends_with_real_certificates_and_http_leads_to_them() {
     // A name that no site has is shown no certificate.
     assert_ne!(authority.curl("https://other.small/", &["--insecure"]).status, 0);
     assert_eq!(stage.get("other.small", "/").status, 404);
+    let lines = stage.stead_in_words(&["logs", "--of", "site.small"]).well().stdout;
+    assert!(lines.contains("site.small:443 ") && lines.contains("\"GET /a?b HTTP/1.0\" 301"), "{lines}");
+    assert!(!lines.contains("app.small:443 "), "{lines}");
     // Keys are nobody's business but nginx's.
     let modes = "cd /var/lib/stead-acme && stat -Lc '%a %U' accounts certificates/site.small/live/key.pem accounts/*";
     let modes = stage.lab.run(modes);
@@ -77,6 +80,55 @@ fn a_first_deploy_ends_with_real_certificates_and_http_leads_to_them() {
     assert_eq!(serial(&stage, "site.small"), before);
     assert!(authority.curl("https://site.small/", &[]).well().stdout.starts_with("page one"));
     stage.stead(&["verify"]).well();
+    every_snapshot_of_a_configuration_passes(&stage);
+}
+
+/// What the planner's tests keep as right is right for the nginx that runs here.
+fn every_snapshot_of_a_configuration_passes(stage: &Stage) {
+    let snapshots = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../stead-plan/src");
+    for snapshot in [
+        "snapshots/stead_plan__tests__two_sites_become_these_files.snap",
+        "nginx/tls/snapshots/stead_plan__nginx__tls__tests__sites_with_tls_become_these_files.snap",
+    ] {
+        let text = std::fs::read_to_string(snapshots.join(snapshot)).expect("the planner's snapshot is there");
+        stage.lab.run(
+            "rm -rf /srv/snapshot && mkdir -p /srv/snapshot/sockets /srv/snapshot/upstreams /srv/snapshot/certificates",
+        );
+        let mut certificates = std::collections::BTreeSet::new();
+        for file in text.split("\n==== ").skip(1) {
+            let (path, text) = file.split_once('\n').unwrap_or((file, ""));
+            let Some(path) = path
+                .strip_prefix("nginx/")
+                .map(|path| format!("nginx/{path}"))
+                .or_else(|| path.strip_prefix("run/").map(str::to_owned))
+            else {
+                continue;
+            };
+            let named = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("ssl_certificate /var/lib/stead-acme/certificates/"));
+            certificates.extend(named.filter_map(|rest| rest.split('/').next()).map(str::to_owned));
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            stage.lab.run(&format!(
+                "mkdir -p '/srv/snapshot/{folder}' && cat > '/srv/snapshot/{path}' <<'END'\n{text}\nEND"
+            ));
+        }
+        for name in &certificates {
+            let of = "/var/lib/stead-acme/certificates/site.small/live";
+            stage.lab.run(&format!(
+                "mkdir -p /srv/snapshot/certificates/{name} && cp -rL {of} /srv/snapshot/certificates/{name}/live"
+            ));
+        }
+        let test = "root=$(systemctl show --value -p RootDirectory 'stead-nginx@*.service' | head -n 1) && \
+            systemd-run --quiet --pipe --wait --collect -p RootDirectory=$root -p MountAPIVFS=yes \
+            -p 'TemporaryFileSystem=/var/cache /var/log /run:mode=0755' \
+            -p BindReadOnlyPaths='/var/lib/stead /srv/snapshot/nginx:/run/snapshot /srv/snapshot/upstreams:/run/stead/upstreams' \
+            -p BindReadOnlyPaths='/run/stead/names /srv/snapshot/certificates:/var/lib/stead-acme/certificates' \
+            -p BindReadOnlyPaths=/dev/null:/run/stead/sockets/nginx.sock \
+            -- /usr/sbin/nginx -t -q -c /run/snapshot/nginx.conf";
+        let told = stage.lab.try_run(test);
+        assert!(told.status == 0, "{snapshot}\n{told}");
+    }
 }
 
 #[test]
@@ -172,6 +224,16 @@ fn certificates_are_renewed_in_time_and_outlive_rollbacks_and_damage() {
     stage.lab.run(RENEW);
     all_valid(&stage);
     assert!(authority.curl("https://app.small/", &[]).well().stdout.starts_with("one"));
+
+    // Nor does an authority that is down when it is needed.
+    let root = authority.curl("https://site.small/", &[]).well();
+    authority.pebble.stop();
+    stage.lab.run("truncate -s 100 /var/lib/stead-acme/certificates/app.small/live/fullchain.pem");
+    assert_ne!(stage.lab.try_run(RENEW).status, 0);
+    let status = stage.stead(&["status"]).json();
+    let failed = status["certificates"][0]["failed"].as_str().unwrap_or_default();
+    assert!(failed.contains("cannot be reached"), "{status}");
+    assert_eq!(authority.curl_again("https://site.small/").stdout, root.stdout);
 }
 
 #[test]

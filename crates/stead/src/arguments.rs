@@ -243,7 +243,7 @@ Examples:
     Logs {
         #[command(flatten)]
         target: Target,
-        /// The app, service or unit; without one, everything of Stead's
+        /// The app, service, site or unit; without one, everything of Stead's
         #[arg(long, value_name = "NAME")]
         of: Option<String>,
         /// How many past lines

@@ -8,10 +8,23 @@ use super::{Answer, Error, Session, refused};
 use crate::inspect;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::Stdio;
 use stead_model::hash::Hash;
+use stead_model::layout;
 use stead_remote::frame::{self, Kind};
 use stead_remote::message::{Event, Failure, Reply};
+
+/// The pattern (`journalctl(1)`, `--grep`) of nginx's lines about a site of the active generation; `None`: there is no such site.
+fn lines_of_site(site: &str) -> Option<String> {
+    let name = site.parse::<stead_model::name::Domain>().ok()?;
+    let file = Path::new(layout::ACTIVE).join(format!("nginx/sites/{name}.conf"));
+    let text = std::fs::read_to_string(file).ok()?;
+    let main = text.lines().find_map(|line| line.trim().strip_prefix("server_name ")?.split([' ', ';']).next())?;
+    let main = main.replace('.', "\\.");
+    // Its requests, and what nginx says of them.
+    Some(format!("^{main}:[0-9]+ |, server: {main},"))
+}
 
 impl<R: Read, W: Write> Session<R, W> {
     /// A description and its stream; `None`: all is said.
@@ -52,17 +65,22 @@ impl<R: Read, W: Write> Session<R, W> {
 
     pub(super) fn logs(&mut self, of: Option<&str>, lines: u32, follow: bool) -> Result<Answer, Error> {
         let generation = self.generation(self.active());
-        let units = inspect::units_of(generation.as_ref(), of);
+        let mut units = inspect::units_of(generation.as_ref(), of);
+        let site = of.filter(|_| units.is_empty()).and_then(lines_of_site);
+        if let (Some(_), Some(nginx)) = (&site, generation.and_then(|generation| generation.nginx)) {
+            units.push(nginx.unit.to_string());
+        }
         if units.is_empty() {
             let what = of.unwrap_or_default();
             return Ok(Err(refused(
                 Failure::Unknown,
-                format!("there is no app, service or unit `{what}` on the server"),
+                format!("there is no app, service, site or unit `{what}` on the server"),
             )));
         }
         let mut command = std::process::Command::new("journalctl");
         command.args(["--no-pager", "--output=json", "--quiet"]).arg(format!("--lines={lines}"));
         command.args(units.iter().map(|unit| format!("--unit={unit}")));
+        command.args(site.map(|pattern| format!("--grep={pattern}")));
         if follow {
             command.arg("--follow");
         }

@@ -22,7 +22,10 @@ const PROJECT: &str = r#"{
           services.nginx.virtualHosts."site.localhost" = {
             root = inputs.site.path,
             locations."/".tryFiles = "$uri $uri/ =404",
+            # With a name of your own, HTTPS: certificates come and are renewed by themselves.
+            # enableACME = true, forceSSL = true,
           },
+          # security.acme = { acceptTerms = true, defaults.email = "you@example.com" },
         },
       ],
     },

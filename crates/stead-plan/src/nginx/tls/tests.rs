@@ -1,6 +1,6 @@
 //! Promises of TLS in nginx's configuration.
 
-use crate::testing::{Fixture, file};
+use crate::testing::{Fixture, everything, file};
 use stead_model::certificate::{Acme, Authority, Certificate, KeyType, LETS_ENCRYPT, Source};
 use stead_model::name::{Domain, Port};
 use stead_model::server::{Listen, SiteCertificate, SiteTls, TlsUse};
@@ -33,6 +33,28 @@ fn with_tls(use_: TlsUse) -> Fixture {
     let certificate = (use_ != TlsUse::Reject).then_some(SiteCertificate::Authority { name });
     fixture.site("nick.example").tls = Some(SiteTls { use_, certificate });
     fixture
+}
+
+/// What real nginx tests too (`stead-e2e/tests/https.rs`): each kind of TLS, and every option that goes with it.
+#[test]
+fn sites_with_tls_become_these_files() {
+    let mut fixture = with_tls(TlsUse::Force);
+    let name: Domain = "nick.example".parse().unwrap();
+    let shared = |use_| Some(SiteTls { use_, certificate: Some(SiteCertificate::Authority { name: name.clone() }) });
+    let mut sites = vec![("add.nick.example", shared(TlsUse::Add)), ("only.nick.example", shared(TlsUse::Only))];
+    sites.push(("reject.nick.example", Some(SiteTls { use_: TlsUse::Reject, certificate: None })));
+    for (key, tls) in sites {
+        let mut host = fixture.site("billtracker.site").clone();
+        (host.tls, host.hsts, host.security_headers, host.access_log) = (tls, true, true, false);
+        host.error_pages = [("404".to_owned(), "/404.html".to_owned())].into();
+        fixture.server.nginx.virtual_hosts.insert(key.to_owned(), host);
+    }
+    let own = SiteCertificate::Files { certificate: "/etc/own/site.pem".into(), key: "/etc/own/site.key".into() };
+    let mut host = fixture.site("billtracker.site").clone();
+    host.tls = Some(SiteTls { use_: TlsUse::Force, certificate: Some(own) });
+    host.listen = vec![listen("0.0.0.0", 8080), Listen { ssl: true, ..listen("[::]", 8443) }];
+    fixture.server.nginx.virtual_hosts.insert("own.example".to_owned(), host);
+    insta::assert_snapshot!(everything(&fixture.plan()));
 }
 
 fn site_file(fixture: &Fixture) -> String {
