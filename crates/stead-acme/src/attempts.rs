@@ -12,6 +12,8 @@ use stead_model::name::Domain;
 const FILE: &str = "attempts.json";
 const FIRST_WAIT: SignedDuration = SignedDuration::from_mins(5);
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
+/// How often in a row a person may have it tried at once.
+const BY_HAND: u32 = 3;
 /// An authority that asks for more is asked earlier: a certificate must not be lost to a wrong number.
 const LONGEST_REQUESTED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
@@ -62,9 +64,11 @@ impl Attempts {
         self.may_try(now) || self.declaration.as_deref() != Some(declaration)
     }
 
-    /// Whether it may be tried now because a person wants it: only the authority's own word counts against that.
+    /// Whether it may be tried now because a person wants it: at once, a few times; authorities count failures (Let's Encrypt
+    /// allows five an hour for a name), and their own word always counts.
     pub fn may_try_by_hand(&self, now: Timestamp) -> bool {
-        self.requested.is_none_or(|requested| requested <= now || requested > now + LONGEST_REQUESTED)
+        let is_asked_to_wait = self.requested.is_some_and(|at| at > now && at <= now + LONGEST_REQUESTED);
+        !is_asked_to_wait && (self.failures < BY_HAND || self.may_try(now))
     }
 
     /// It failed for this declaration, and the authority may have asked for time.
@@ -123,9 +127,14 @@ mod tests {
         attempts.failed("no", "d", Some(at(7200)), at(0));
         assert_eq!(attempts.next, Some(at(7200)));
         assert!(!attempts.may_try_by_hand(at(7199)) && attempts.may_try_by_hand(at(7200)));
-        // Its own patience binds the server, but not a person.
-        attempts.failed("no", "d", None, at(0));
-        assert!(!attempts.may_try(at(1)) && attempts.may_try_by_hand(at(1)));
+        // Its own patience binds the server, and a person who has tried often enough.
+        let mut attempts = Attempts::default();
+        for by_hand in [true, true, false] {
+            attempts.failed("no", "d", None, at(0));
+            assert!(!attempts.may_try(at(1)));
+            assert_eq!(attempts.may_try_by_hand(at(1)), by_hand);
+        }
+        assert!(attempts.may_try_by_hand(attempts.next.unwrap()));
     }
 
     #[test]

@@ -28,6 +28,17 @@ pub enum Due {
     Advised,
 }
 
+impl Due {
+    /// Whether the site cannot do without: it has nothing that browsers accept for all of its names.
+    pub fn is_lack(&self) -> bool {
+        match self {
+            Due::Days(days) => *days < 0,
+            Due::Advised | Due::KeyType => false,
+            Due::Missing | Due::Broken | Due::StandIn | Due::Names => true,
+        }
+    }
+}
+
 impl fmt::Display for Due {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,6 +73,12 @@ pub fn due(found: &Found, certificate: &Certificate, now: Timestamp, window: Opt
         return Some(Due::Days(details.days_left(now)));
     }
     window.is_some_and(|window| now >= window.moment(&details.serial)).then_some(Due::Advised)
+}
+
+/// From when an issued certificate is due because it ends.
+pub fn due_from(details: &Details, valid_min_days: u32) -> Timestamp {
+    let second = details.not_after.as_second() - least(details, valid_min_days);
+    Timestamp::from_second(second).unwrap_or(details.not_after)
 }
 
 fn left(details: &Details, now: Timestamp) -> i64 {

@@ -18,5 +18,5 @@ pub mod store;
 pub use authority::{Accounts, Issued, Refused, obtain};
 pub use challenges::{Answer, Challenges, WebRoot};
 pub use check::{Details, Unfit, check};
-pub use due::{Due, due};
+pub use due::{Due, due, due_from};
 pub use store::{Certificates, Ensured, Found};

@@ -67,6 +67,11 @@ pub enum Ensured {
         /// What was wrong.
         words: String,
     },
+    /// What was there is in `broken` now, and the one before, which is still good, in its place.
+    WentBack {
+        /// What was wrong.
+        words: String,
+    },
 }
 
 /// A certificate could not be put in place. What was live still is.
@@ -140,7 +145,8 @@ impl Certificates {
         disk::read(&self.folder(name).join(LIVE).join(CHAIN))
     }
 
-    /// Makes sure that a web server can load what is live: where it is missing or broken, a stand-in is put there. A stand-in that is
+    /// Makes sure that a web server can load what is live: where it is broken, the one before is taken up again if it is still good;
+    /// where there is none, a stand-in is put there. A stand-in that is
     /// not for all names is made anew. What an authority issued stays, expired or not.
     pub fn ensure(&self, name: &Domain, names: &[Domain]) -> Result<Ensured, Error> {
         let folder = self.make(name)?;
@@ -149,7 +155,10 @@ impl Certificates {
             Found::Issued(_) => return Ok(Ensured::Kept),
             Found::StandIn(details) if details.covers(names) => return Ok(Ensured::Kept),
             Found::StandIn(_) | Found::Missing => Ensured::Made,
-            Found::Broken(words) => Ensured::Replaced { words },
+            Found::Broken(words) => match take_up_before(&folder, Some(names))? {
+                true => return Ok(Ensured::WentBack { words }),
+                false => Ensured::Replaced { words },
+            },
         };
         let (chain, key) = stand_in::make(names).map_err(|source| Error::StandIn { name: name.clone(), source })?;
         let details = check::read(chain.as_bytes(), key.as_bytes())?;
@@ -175,18 +184,7 @@ impl Certificates {
     pub fn go_back(&self, name: &Domain) -> Result<bool, Error> {
         let folder = self.make(name)?;
         let _lock = lock(&folder)?;
-        let Some(live) = live_version(&folder) else { return Ok(false) };
-        let before = versions(&folder)?.into_iter().rfind(|number| *number < live);
-        let Some(before) = before else { return Ok(false) };
-        let read = |file| disk::read(&folder.join(before.to_string()).join(file));
-        let (Some(chain), Some(key)) = (read(CHAIN)?, read(KEY)?) else { return Ok(false) };
-        if check::read(&chain, &key).is_err() {
-            return Ok(false);
-        }
-        point(&folder.join(LIVE), before)?;
-        put_aside(&folder, &folder.join(live.to_string()))?;
-        disk::sync_folder(&folder)?;
-        Ok(true)
+        take_up_before(&folder, None)
     }
 
     fn is_as_written(&self, name: &Domain, chain: &[u8], key: &[u8]) -> bool {
@@ -232,7 +230,9 @@ impl Certificates {
         if is_broken && let Some(before) = before {
             put_aside(folder, &folder.join(before.to_string()))?;
         }
-        sweep(folder, number, before)
+        // What cannot be removed now is removed the next time; the new pair is live.
+        let _ = sweep(folder, number, before);
+        Ok(())
     }
 
     /// A version is written under another name first: one with a number is complete.
@@ -301,6 +301,25 @@ fn put_aside(folder: &Path, broken: &Path) -> Result<(), disk::Error> {
     move_there().map_err(at("put aside", broken))
 }
 
+/// Makes the pair before the live one live, and puts the live one aside. `false`: there is none that can be loaded; where names are
+/// given, none that is valid now and for all of them.
+fn take_up_before(folder: &Path, names: Option<&[Domain]>) -> Result<bool, Error> {
+    let Some(live) = live_version(folder) else { return Ok(false) };
+    let Some(before) = versions(folder)?.into_iter().rfind(|number| *number < live) else { return Ok(false) };
+    let read = |file| disk::read(&folder.join(before.to_string()).join(file));
+    let (Some(chain), Some(key)) = (read(CHAIN)?, read(KEY)?) else { return Ok(false) };
+    let Ok(details) = check::read(&chain, &key) else { return Ok(false) };
+    let is_good =
+        |names| details.covers(names) && details.not_after > Timestamp::now() && !stand_in::is_stand_in(&details);
+    if !names.is_none_or(is_good) {
+        return Ok(false);
+    }
+    point(&folder.join(LIVE), before)?;
+    put_aside(folder, &folder.join(live.to_string()))?;
+    disk::sync_folder(folder)?;
+    Ok(true)
+}
+
 /// Removes what nobody needs: versions but for the live one and the one before, and what a crash left.
 fn sweep(folder: &Path, live: u64, before: Option<u64>) -> Result<(), disk::Error> {
     let kept = [Some(live), before];
@@ -311,11 +330,11 @@ fn sweep(folder: &Path, live: u64, before: Option<u64>) -> Result<(), disk::Erro
         }
     }
     for entry in fs::read_dir(folder).map_err(at("list", folder))?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+        // Files with such a name may be somebody's who is about to rename them.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
             let path = entry.path();
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let gone = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            gone.map_err(at("remove", &path))?;
+            fs::remove_dir_all(&path).map_err(at("remove", &path))?;
         }
     }
     Ok(())

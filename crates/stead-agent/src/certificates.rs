@@ -4,12 +4,13 @@
 //! was got. Promises that nginx never reads half a certificate or a key of another one, that an authority which fails fails no
 //! deploy, and that nobody is asked while it is too early.
 
+mod ask;
 mod renew;
+mod served;
 
 use crate::serve::agent_path;
 use crate::visitors;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -17,9 +18,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stead_acme::attempts::Attempts;
-use stead_acme::{
-    Accounts, Details, Due, Ensured, Found, Issued, Refused, WebRoot, due, files, obtain, renewal, store,
-};
+use stead_acme::{Details, Ensured, Found, due, due_from, files, store};
 use stead_host::run::RunError;
 use stead_host::{nginx, systemd, users};
 use stead_model::certificate::{Authority, Certificate, Certificates, Source};
@@ -91,25 +90,39 @@ pub(crate) fn link_agent() -> io::Result<()> {
 }
 
 /// Sees to it that nginx can read every certificate of a generation: with what was got earlier, with the operator's files, or with
-/// a stand-in. Changes nothing of what nginx serves.
-pub(crate) fn prepare(wanted: &Certificates) -> Result<(), Error> {
+/// a stand-in. Changes nothing of what nginx serves. Returns the certificates whose files were taken over: nginx has to be asked about them.
+///
+/// Where going back is more urgent than a file that went bad (`is_rollback`), what was copied before is good enough.
+pub(crate) fn prepare(wanted: &Certificates, is_rollback: bool) -> Result<Vec<Domain>, Error> {
+    let mut new = Vec::new();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(new);
     }
     link_agent()?;
     let kept = kept()?;
     for (name, certificate) in wanted {
         if let Source::Files(files) = &certificate.source {
             match files::sync(&kept, name, &certificate.names, files) {
-                // What was copied before the files went bad is still fit.
-                Err(_) if matches!(kept.look(name), Found::Issued(_)) => {}
-                Err(source) => return Err(Error::Files { site: files.site.clone(), source }),
-                Ok(_) => {}
+                Err(_) if is_rollback && matches!(kept.look(name), Found::Issued(_)) => {}
+                Err(source) => {
+                    put_back(&new);
+                    return Err(Error::Files { site: files.site.clone(), source });
+                }
+                Ok(files::Synced::Unchanged) => {}
+                Ok(files::Synced::Installed(_)) => new.push(name.clone()),
             }
         }
         ensure(&kept, name, certificate).map_err(|source| Error::Prepare { name: name.clone(), source })?;
     }
-    Ok(())
+    Ok(new)
+}
+
+/// Takes back what [`prepare`] took over: nothing of what is refused stays for the next start of nginx.
+pub(crate) fn put_back(new: &[Domain]) {
+    if let Ok(kept) = kept() {
+        // One that nothing was before stays: nothing that runs reads it.
+        new.iter().for_each(|name| drop(kept.go_back(name)));
+    }
 }
 
 fn ensure(kept: &stead_acme::Certificates, name: &Domain, certificate: &Certificate) -> Result<Ensured, store::Error> {
@@ -125,131 +138,26 @@ pub(crate) enum Occasion {
     Daily,
 }
 
-/// What became of one certificate that was due.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// Its name.
-    pub(crate) name: Domain,
-    /// The names that it is for.
-    pub(crate) names: Vec<Domain>,
-    /// It, or the words of who refused it.
-    pub(crate) got: Result<Issued, String>,
-    /// When it may be asked for again, if it was refused.
-    pub(crate) next: Option<Timestamp>,
-}
-
-/// A certificate that is due, and what it takes the place of.
-struct Wanted<'a> {
-    name: &'a Domain,
-    certificate: &'a Certificate,
-    authority: &'a Authority,
-}
-
-/// The certificates that have to be asked for now, and may be.
-fn wanted<'a>(kept: &stead_acme::Certificates, all: &'a Certificates, occasion: Occasion) -> Vec<Wanted<'a>> {
-    let now = Timestamp::now();
-    let mut found = Vec::new();
-    for (name, certificate) in all {
-        let Source::Authority(authority) = &certificate.source else { continue };
-        let advice = || renewal::window(kept, name, authority, now, ADVICE_WITHIN);
-        let window = (occasion == Occasion::Daily).then(advice).flatten();
-        let Some(why) = due(&kept.look(name), certificate, now, window.as_ref()) else { continue };
-        // With somebody waiting, only what the site cannot do without.
-        if occasion == Occasion::Deploy && matches!(why, Due::Days(days) if days >= 0) {
-            continue;
-        }
-        let attempts = Attempts::load(kept, name);
-        let may_try = match occasion {
-            Occasion::Deploy => attempts.may_try_by_hand(now),
-            Occasion::Daily => attempts.may_try_for(&declaration(certificate), now),
-        };
-        if may_try {
-            found.push(Wanted { name, certificate, authority });
-        }
-    }
-    found
-}
-
-/// What was asked for, to know it from something else.
-fn declaration(certificate: &Certificate) -> String {
-    serde_json::to_string(certificate).unwrap_or_default()
-}
-
-/// Asks for the certificates that are wanted, several at a time. Installs none.
-fn ask(kept: &stead_acme::Certificates, wanted: &[Wanted<'_>], tell: &(dyn Fn(&str) + Sync)) -> Vec<Outcome> {
-    let accounts = Accounts::open(Path::new(layout::ACME));
-    let challenges = WebRoot(layout::CHALLENGES.into());
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::new());
-    // An authority that does not answer is not waited for again and again.
-    let silent: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
-    let told_by = |directory: &str| locked(&silent).get(directory).cloned();
-    let one = |wanted: &Wanted<'_>| -> Outcome {
-        let names = listed(&wanted.certificate.names);
-        tell(&format!("asking {} for a certificate for {names}", authority_name(wanted.authority)));
-        let replaces =
-            kept.chain(wanted.name).ok().flatten().filter(|_| matches!(kept.look(wanted.name), Found::Issued(_)));
-        let directory = wanted.authority.directory.as_str();
-        let asked = match (&accounts, told_by(directory)) {
-            (_, Some(words)) => Err((words, None)),
-            (Ok(accounts), None) => {
-                obtain(wanted.certificate, wanted.authority, accounts, &challenges, replaces.as_deref(), WITHIN)
-                    .map_err(|refused| {
-                        if matches!(refused, Refused::Unreachable { .. } | Refused::TimedOut(_)) {
-                            locked(&silent).insert(directory.to_owned(), refused.to_string());
-                        }
-                        (refused.to_string(), refused.retry_after())
-                    })
-            }
-            (Err(error), None) => Err((error.to_string(), None)),
-        };
-        let now = Timestamp::now();
-        let mut attempts = Attempts::load(kept, wanted.name);
-        match &asked {
-            Ok(_) => attempts.succeeded(now),
-            Err((words, retry_after)) => attempts.failed(words, &declaration(wanted.certificate), *retry_after, now),
-        }
-        // What cannot be written is asked for again earlier than it should be.
-        let _ = attempts.save(kept, wanted.name);
-        Outcome {
-            name: wanted.name.clone(),
-            names: wanted.certificate.names.clone(),
-            got: asked.map_err(|(words, _)| words),
-            next: attempts.next,
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..wanted.len().min(AT_ONCE) {
-            scope.spawn(|| {
-                while let Some(wanted) = wanted.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let outcome = one(wanted);
-                    locked(&outcomes).push(outcome);
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcomes.sort_by(|one, other| one.name.cmp(&other.name));
-    outcomes
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What became of the certificates that a deploy found lacking.
+#[derive(Default)]
 pub(crate) struct Got {
-    /// What was installed: nginx has to be reloaded.
+    /// What was installed, in words.
     pub(crate) installed: Vec<String>,
     /// Sites that are served without, and why.
     pub(crate) lacking: Vec<String>,
+    /// Whether nginx has to read certificates that it has not read yet.
+    pub(crate) is_unread: bool,
 }
 
-/// Gets what the sites of a generation that is live lack; nginx has to be reloaded then. Never fails: what an authority refuses is
-/// asked for again later, what nginx would not load is taken back, and the words say so.
+/// Gets what the sites of a generation that is live lack. Never fails: what an authority refuses is asked for again later, what nginx
+/// would not load is taken back, and the words say so.
 pub(crate) fn get(generation: &Generation, tell: &(dyn Fn(&str) + Sync)) -> Got {
     let all = &generation.certificates;
-    let mut got = Got { installed: Vec::new(), lacking: Vec::new() };
+    let mut got = Got::default();
     let kept = match kept() {
         Ok(kept) => kept,
         Err(error) => {
@@ -257,53 +165,50 @@ pub(crate) fn get(generation: &Generation, tell: &(dyn Fn(&str) + Sync)) -> Got 
             return got;
         }
     };
-    let wanted = wanted(&kept, all, Occasion::Deploy);
-    let mut new = Vec::new();
-    for outcome in ask(&kept, &wanted, tell) {
-        let names = listed(&outcome.names);
-        match installed(&kept, &outcome) {
-            Ok(details) => {
-                got.installed.push(format!("the certificate for {names} is there: {}", described(&details)));
-                new.push(outcome.name);
-            }
-            Err(words) => got.lacking.push(format!(
-                "no certificate for {names} yet: {words}. The site is served with a stand-in that browsers warn of; {}",
-                again(outcome.next)
-            )),
+    let outcomes = ask::ask(&kept, all, Occasion::Deploy, tell);
+    for (outcome, settled) in ask::settle(&kept, generation, &outcomes) {
+        let names = listed(&outcome.certificate.names);
+        match settled {
+            Ok(details) => got.installed.push(format!("the certificate for {names} is there: {}", described(&details))),
+            Err(words) => got.lacking.push(without(&kept, &outcome.name, &names, &words)),
         }
     }
-    if !new.is_empty()
-        && let Err(error) = loads(generation)
-    {
-        new.iter().for_each(|name| drop(kept.go_back(name)));
-        got.installed.clear();
-        got.lacking.push(format!("the new certificates are put aside, nginx does not load them: {error}"));
-    }
-    retry(&kept, all);
     // Those that may not be asked for yet.
     let now = Timestamp::now();
     for (name, certificate) in all {
-        let is_told = wanted.iter().any(|wanted| wanted.name == name);
-        let attempts = Attempts::load(&kept, name);
-        let lacks = due(&kept.look(name), certificate, now, None).is_some_and(|why| !matches!(why, Due::Days(_)));
-        if let (false, true, Some(words)) = (is_told, lacks, attempts.words) {
-            let names = listed(&certificate.names);
-            got.lacking.push(format!("no certificate for {names} yet: {words}; {}", again(attempts.next)));
+        let is_told = outcomes.iter().any(|outcome| outcome.name == *name);
+        let lacks = due(&kept.look(name), certificate, now, None).is_some_and(|why| why.is_lack());
+        if let (false, true, Some(words)) = (is_told, lacks, Attempts::load(&kept, name).words) {
+            got.lacking.push(without(&kept, name, &listed(&certificate.names), &words));
         }
     }
+    retry(&kept, all);
+    got.is_unread = served::is_unread(&kept, all);
     got
+}
+
+/// What is said of a site that has no certificate as it should.
+fn without(kept: &stead_acme::Certificates, name: &Domain, names: &str, words: &str) -> String {
+    let meanwhile = match kept.look(name) {
+        Found::Issued(details) if details.not_after < Timestamp::now() => {
+            "The site is served with one that has expired"
+        }
+        Found::Issued(_) => "The site is served with the one that it had",
+        _ => "The site is served with a stand-in that browsers warn of",
+    };
+    format!("no certificate for {names} yet: {words}. {meanwhile}; {}", again(Attempts::load(kept, name).next))
 }
 
 /// Gets what the sites of a generation that runs still lack, and has nginx serve it: what was done, and why sites are still without.
 pub(crate) fn catch_up(generation: &Generation) -> (Vec<String>, Vec<String>) {
     let all = &generation.certificates;
-    let is_lacking = || kept().is_ok_and(|kept| !wanted(&kept, all, Occasion::Deploy).is_empty());
-    let (Some(nginx), true) = (&generation.nginx, !all.is_empty() && is_lacking()) else { return Default::default() };
+    let Some(nginx) = generation.nginx.as_ref().filter(|_| !all.is_empty()) else { return Default::default() };
     let mut got = get(generation, &|_| ());
-    if !got.installed.is_empty() {
+    if got.is_unread {
         let epoch = format!("certified-{}", std::process::id());
-        if let Err(error) = visitors::reload(&nginx.unit, &nginx.configuration, &epoch) {
-            got.lacking.push(format!("nginx does not serve the new certificates yet: {error}"));
+        match visitors::reload(&nginx.unit, &nginx.configuration, &epoch) {
+            Ok(()) => served::note(all),
+            Err(error) => got.lacking.push(format!("nginx does not serve the new certificates yet: {error}")),
         }
     }
     (got.installed, got.lacking)
@@ -317,22 +222,40 @@ pub(crate) fn loads(generation: &Generation) -> Result<(), RunError> {
     }
 }
 
-fn installed(kept: &stead_acme::Certificates, outcome: &Outcome) -> Result<Details, String> {
-    let issued = outcome.got.as_ref().map_err(Clone::clone)?;
-    let installed = kept.install(&outcome.name, &outcome.names, issued.chain.as_bytes(), issued.key.as_bytes());
-    installed.map_err(|error| error.to_string())
+/// Remembers that nginx has read the certificates of a generation as they are now.
+pub(crate) fn note_served(all: &Certificates) {
+    served::note(all);
 }
 
-/// Has the authorities that refused asked again, by a timer of systemd, at the earliest time that one of them allows.
+/// Has what is due looked at again by a timer of systemd, at the earliest time that makes sense: when an authority that refused may be asked
+/// again, or when a certificate that does not live until tomorrow's look has to be renewed.
 fn retry(kept: &stead_acme::Certificates, all: &Certificates) {
+    const SOONEST: i64 = 60;
+    const LATEST: i64 = 86_400;
     let now = Timestamp::now();
-    let next = all.keys().filter_map(|name| Attempts::load(kept, name).next).min();
+    let next = |(name, certificate): (&Domain, &Certificate)| -> Option<i64> {
+        let Source::Authority(authority) = &certificate.source else { return None };
+        let found = kept.look(name);
+        let attempts = Attempts::load(kept, name);
+        match (due(&found, certificate, now, None), &found) {
+            (Some(_), _) => Some(attempts.next.map_or(0, |next| next.as_second() - now.as_second())),
+            (None, Found::Issued(details)) => {
+                if attempts.failures > 0 {
+                    // What failed is not wanted any more.
+                    let _ = Attempts::default().save(kept, name);
+                }
+                Some(due_from(details, authority.valid_min_days).as_second() - now.as_second())
+            }
+            (None, _) => None,
+        }
+    };
     let stopped = systemd::stop_timers(RETRY);
-    let Some(next) = next.filter(|_| stopped.is_ok()) else { return };
-    let seconds = (next.as_second() - now.as_second()).clamp(60, 86_400);
+    let Some(seconds) = all.iter().filter_map(next).min().filter(|seconds| *seconds < LATEST && stopped.is_ok()) else {
+        return;
+    };
     let command = ["systemctl", "start", "--no-block", "stead-certificates-renew.service"];
     // Where systemd refuses, the daily look asks.
-    let _ = systemd::start_once_later(RETRY, &command, u32::try_from(seconds).unwrap_or(86_400));
+    let _ = systemd::start_once_later(RETRY, &command, u32::try_from(seconds.max(SOONEST)).unwrap_or(3600));
 }
 
 /// An authority, for people: the host of its directory.

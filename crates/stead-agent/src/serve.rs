@@ -335,7 +335,7 @@ impl<R: Read, W: Write> Session<R, W> {
         }
         if verb == Verb::Rollback {
             let from = self.generation(active);
-            if let Err(error) = stage::fits(&candidate, from.as_ref()) {
+            if let Err(error) = stage::fits(&candidate, from.as_ref(), true) {
                 return Ok(Err(of_stage(error)));
             }
         }

@@ -457,8 +457,9 @@ impl Server for RealServer<'_> {
         let folder = self.folder.clone();
         let tell = |words: &str| folder.tell(&Line::Event(Event::Note(words.to_owned())));
         let got = certificates::get(candidate, &tell);
-        if let (false, Some(nginx)) = (got.installed.is_empty(), &candidate.nginx) {
+        if let (true, Some(nginx)) = (got.is_unread, &candidate.nginx) {
             self.reload_nginx(&nginx.unit, &nginx.configuration)?;
+            certificates::note_served(&candidate.certificates);
         }
         got.installed.iter().for_each(|words| self.event(Event::Did(words.clone())));
         for words in got.lacking {

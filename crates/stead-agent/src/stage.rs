@@ -180,14 +180,14 @@ pub fn stage(
     unpack::runtimes(store, generation, tell)?;
     unpack::names(store, generation, from)?;
     store.publish(guard, generation).map_err(Error::store)?;
-    fits(generation, from)
+    fits(generation, from, false)
 }
 
 /// Whether a published generation fits this server, as it is now.
 ///
 /// # Errors
 /// The first thing that does not fit.
-pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: bool) -> Result<(), Error> {
     for (path, option) in &generation.host_folders {
         if !Path::new(path.as_str()).is_dir() {
             return Err(Error::NoFolder { path: path.to_string(), option: option.clone() });
@@ -195,12 +195,15 @@ pub fn fits(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
     }
     // nginx's opinion depends on who is who.
     stead_host::users::publish().map_err(Error::store)?;
-    crate::certificates::prepare(&generation.certificates)?;
-    understood(generation, from)?;
-    programs(generation, from)?;
-    free_ports(generation, from)?;
-    ports_for_instances(generation, from)?;
-    test_nginx(generation, from)
+    let new = crate::certificates::prepare(&generation.certificates, is_rollback)?;
+    let fits = || {
+        understood(generation, from)?;
+        programs(generation, from)?;
+        free_ports(generation, from)?;
+        ports_for_instances(generation, from)?;
+        test_nginx(generation, from, !new.is_empty())
+    };
+    fits().inspect_err(|_| crate::certificates::put_back(&new))
 }
 
 /// Every unit that runs from a runtime starts a program that is there.
@@ -325,10 +328,12 @@ fn is_ours(pid: u32) -> bool {
         .is_ok_and(|text| text.contains("stead-") || text.contains("stead\\x2d"))
 }
 
-fn test_nginx(generation: &Generation, from: Option<&Generation>) -> Result<(), Error> {
+fn test_nginx(generation: &Generation, from: Option<&Generation>, has_new_files: bool) -> Result<(), Error> {
     let Some(part) = &generation.nginx else { return Ok(()) };
     let known = from.and_then(|from| from.nginx.as_ref());
-    if known.is_some_and(|known| known.configuration == part.configuration && known.runtime == part.runtime) {
+    if !has_new_files
+        && known.is_some_and(|known| known.configuration == part.configuration && known.runtime == part.runtime)
+    {
         return Ok(());
     }
     let id = generation.id();

@@ -80,7 +80,10 @@ impl Mapping<'_> {
     /// The authority of a certificate: its own options, else those of `defaults`.
     fn authority(&self, certificate: &Domain) -> Result<Authority, Failure> {
         let certs = self.configuration.at(&["security", "acme", "certs"]);
-        let own = certs.into_iter().flat_map(Node::fields).find(|(key, _)| ascii(key) == certificate.as_str());
+        let own = certs
+            .into_iter()
+            .flat_map(Node::fields)
+            .find(|(key, _)| ascii(key).to_ascii_lowercase() == certificate.as_str());
         // Where an option is set, and its path.
         let find = |option: &'static str| -> Option<(&Node, Vec<&str>)> {
             let is_set = |node: &&Node| !matches!(node.shape, Shape::Unset | Shape::Null);

@@ -220,12 +220,13 @@ fn certificates_are_renewed_in_time_and_outlive_rollbacks_and_damage() {
     wait::until("nginx is there again", Duration::from_secs(20), || {
         (authority.curl("https://site.small/", &[]).status == 0).then_some(())
     });
-    assert_eq!(states(&stage)[0], ("app.small".to_owned(), "stand-in".to_owned()));
+    // With a stand-in, or the one before where that is still good.
+    assert!(["stand-in", "valid"].contains(&&*states(&stage)[0].1), "{:?}", states(&stage));
     stage.lab.run(RENEW);
     all_valid(&stage);
     assert!(authority.curl("https://app.small/", &[]).well().stdout.starts_with("one"));
 
-    // Nor does an authority that is down when it is needed.
+    // Nor does an authority that is down when it is needed: what nginx has read is served on.
     let root = authority.curl("https://site.small/", &[]).well();
     authority.pebble.stop();
     stage.lab.run("truncate -s 100 /var/lib/stead-acme/certificates/app.small/live/fullchain.pem");
@@ -278,11 +279,24 @@ fn a_certificate_of_one_s_own_is_checked_first_and_followed_when_it_is_replaced(
         curl.expect("curl is on this machine").status.code()
     };
     assert_eq!(shown(), Some(60));
-    // Half-way replaced is not replaced.
+    // Half-way replaced is not replaced: not by the daily look, nor by a deploy, which says so.
     put("two.pem", "site.pem");
     assert_ne!(stage.lab.try_run(RENEW).status, 0);
+    let status = stage.stead(&["status"]).exits(1).json();
+    assert!(status["certificates"][0]["failed"].as_str().unwrap_or_default().contains("does not belong"), "{status}");
+    let refused = Small { page: "page two\n".into(), ..small.clone() };
+    refused.write(&stage.project);
+    let refused = stage.stead(&["up"]).exits(3);
+    assert!(refused.stderr.contains("the key does not belong to the certificate"), "{refused}");
     assert_eq!(shown(), Some(60));
     put("two.key", "site.key");
     stage.lab.run(RENEW);
     assert_eq!(shown(), Some(0));
+    // A deploy that nginx has no part in serves them as well.
+    put("one.pem", "site.pem");
+    put("one.key", "site.key");
+    let hook = "hooks.afterConfirm.server = \"true\",";
+    Small { extra: format!("{extra}\n{hook}"), ..small }.write(&stage.project);
+    stage.stead(&["up"]).well();
+    assert_eq!(shown(), Some(60));
 }

@@ -270,10 +270,17 @@ pub fn prove(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         }
         Ok(())
     };
+    let patience = proof::patience(pair);
     if !pair.candidate.certificates.is_empty() {
+        // An authority may take its time: not while visitors have a site that does not answer. Whatever certificate it shows.
+        let mut sites = pair.candidate.clone();
+        sites.probes.retain(|_, probe| probe.is_implicit());
+        proof::sites(server, &sites, patience).or_else(|failure| look(server).and(Err(failure)))?;
+        if let Some(reason) = server.cancelled() {
+            return Err(Failure(reason));
+        }
         server.certify(pair.candidate)?;
     }
-    let patience = proof::patience(pair);
     server.ask_operator(pair.candidate, patience);
     // A unit that went down is the better word for why a site does not answer.
     proof::sites(server, pair.candidate, patience).or_else(|failure| look(server).and(Err(failure)))?;

@@ -54,12 +54,10 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
     let mut timer = UnitFile::new("when certificates are looked after");
     timer.section("Unit").line("Description", "Stead certificates: time to look");
     timer.section("Timer").line("OnCalendar", interval).line("Persistent", "yes");
-    if interval.chars().all(|c| c.is_ascii_alphabetic()) {
+    if ["daily", "weekly", "monthly", "yearly", "quarterly", "semiannually", "annually"].contains(&interval) {
         // `daily` is midnight for every server of the world; this one takes an hour of its own (`systemd.timer(5)`).
         timer.line("RandomizedDelaySec", "6h").line("FixedRandomDelay", "yes");
     }
-    // A boot may be the end of a long time without one.
-    timer.line("OnBootSec", "2min");
     publish(draft, TIMER, timer, Role::Timer {}, true);
     Ok(())
 }

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             output.error(&failure.words());
-            output.json(&commands::failed(&failure));
+            // One document: what a command has told by then says what is wrong as well.
+            if !output.has_told() {
+                output.json(&commands::failed(&failure));
+            }
             ExitCode::from(failure.exit as u8)
         }
     }

@@ -8,6 +8,7 @@ use crate::environment;
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
 use serde::Serialize;
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(crate) struct Output {
     bar: Option<ProgressBar>,
     phases: Vec<(String, f64)>,
     current: Option<(String, Instant)>,
+    /// Whether the command's JSON document is out.
+    told: Cell<bool>,
 }
 
 impl Output {
@@ -42,6 +45,7 @@ impl Output {
             bar: (talks && !global.quiet).then(bar),
             phases: Vec::new(),
             current: None,
+            told: Cell::new(false),
         }
     }
 
@@ -62,9 +66,15 @@ impl Output {
         }
     }
 
+    /// Whether the command's JSON document is out, as far as one is wanted.
+    pub(crate) fn has_told(&self) -> bool {
+        self.told.get()
+    }
+
     /// The command's one JSON document.
     pub(crate) fn json<T: Serialize>(&self, value: &T) {
         if self.json {
+            self.told.set(true);
             let document = serde_json::json!({ "version": JSON_VERSION, "result": value });
             self.out(&format!("{document:#}"));
         }

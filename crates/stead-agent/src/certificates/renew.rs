@@ -1,16 +1,18 @@
 //! The two services that look after certificates: before nginx starts, and day by day.
 
-use super::{Error, Occasion, ask, described, ensure, installed, kept, listed, loads, retry, wanted};
+use super::ask::{ask, settle};
+use super::{Error, Occasion, described, ensure, kept, listed, loads, retry, served};
 use crate::{activation, visitors};
+use jiff::Timestamp;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use stead_acme::attempts::Attempts;
 use stead_acme::files::{self, Synced};
 use stead_host::run::RunError;
 use stead_model::certificate::Source;
 use stead_model::generation::Generation;
 use stead_model::hash::Hash;
 use stead_model::layout;
-use stead_model::name::Domain;
 use stead_store::{Guard, Store};
 
 /// How long a deploy that is under way is waited for.
@@ -64,75 +66,110 @@ pub fn ready() -> Result<Vec<String>, RenewError> {
             Ok(stead_acme::Ensured::Made) => {
                 words.push(format!("{name}: there is no certificate, a stand-in is served"))
             }
+            Ok(stead_acme::Ensured::WentBack { words: why }) => {
+                words.push(format!("{name}: the certificate is broken ({why}), the one before is served"));
+            }
             Ok(stead_acme::Ensured::Replaced { words: why }) => {
                 words.push(format!("{name}: the certificate is broken ({why}), a stand-in is served"));
             }
             Err(source) => failed = Some(Error::Prepare { name: name.clone(), source }),
         }
     }
+    // A boot has forgotten when authorities are to be asked again.
+    retry(&kept, &generation.certificates);
     match failed {
         Some(error) => Err(error.into()),
-        None => Ok(words),
+        None => {
+            served::note(&generation.certificates);
+            Ok(words)
+        }
     }
 }
 
-/// Renews what is due of the active generation's certificates, takes over files that the operator replaced, and reloads nginx
-/// when something changed. What it did is told as it goes.
+/// Renews what is due of the active generation's certificates, takes over files that the operator replaced, and has nginx read what it
+/// has not read yet. What it did is told as it goes. While a deploy is under way it leaves that alone, and looks later.
 ///
 /// # Errors
 /// When something is still due afterwards, with the words of who refused it.
 pub fn renew(tell: &(dyn Fn(&str) + Sync)) -> Result<(), RenewError> {
-    let Some((id, generation)) = active()? else { return Ok(()) };
-    let all = &generation.certificates;
+    let Some((_, generation)) = active()? else { return Ok(()) };
     let kept = kept().map_err(Error::from)?;
-    let mut failures = Vec::new();
-    let outcomes = ask(&kept, &wanted(&kept, all, Occasion::Daily), tell);
-    let of_files = || all.values().any(|certificate| matches!(certificate.source, Source::Files(_)));
-    let broken = all.keys().any(|name| matches!(kept.look(name), stead_acme::Found::Broken(_)));
-    if outcomes.is_empty() && !of_files() && !broken {
+    let done = match activation::Folder::unfinished() {
+        Some(_) => {
+            tell("a deploy is under way, which gets what its sites lack");
+            Ok(())
+        }
+        None => renew_now(&kept, &generation, tell),
+    };
+    retry(&kept, &generation.certificates);
+    done
+}
+
+fn renew_now(
+    kept: &stead_acme::Certificates,
+    generation: &Generation,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Result<(), RenewError> {
+    let outcomes = ask(kept, &generation.certificates, Occasion::Daily, tell);
+    let has_files = generation.certificates.values().any(|certificate| matches!(certificate.source, Source::Files(_)));
+    if outcomes.is_empty() && !has_files && !served::is_unread(kept, &generation.certificates) {
         return Ok(());
     }
-    // From here on something may change, and what runs must not change meanwhile.
+    // From here on something may change, and what runs must not change meanwhile. It may have until now.
     let guard = lock()?;
     let _ = guard.describe("the renewal of certificates");
-    let mut changed: Vec<&Domain> = Vec::new();
-    for outcome in &outcomes {
-        match installed(&kept, outcome) {
-            Ok(details) => {
-                tell(&format!("the certificate for {} is there: {}", listed(&outcome.names), described(&details)));
-                changed.push(&outcome.name);
-            }
-            Err(words) => failures.push(format!("no certificate for {}: {words}", listed(&outcome.names))),
+    let Some((id, generation)) = active()? else { return Ok(()) };
+    let mut failures = Vec::new();
+    for (outcome, settled) in settle(kept, &generation, &outcomes) {
+        let names = listed(&outcome.certificate.names);
+        match settled {
+            Ok(details) => tell(&format!("the certificate for {names} is there: {}", described(&details))),
+            Err(words) => failures.push(format!("no certificate for {names}: {words}")),
         }
     }
-    for (name, certificate) in all {
-        if let Source::Files(files) = &certificate.source {
-            match files::sync(&kept, name, &certificate.names, files) {
-                Ok(Synced::Unchanged) => {}
-                Ok(Synced::Installed(details)) => {
-                    tell(&format!("the files of site {} were replaced: {}", files.site, described(&details)));
-                    changed.push(name);
-                }
-                Err(error) => failures.push(Error::Files { site: files.site.clone(), source: error }.to_string()),
-            }
-        }
-        let ensured =
-            ensure(&kept, name, certificate).map_err(|source| Error::Prepare { name: name.clone(), source })?;
-        if ensured != stead_acme::Ensured::Kept {
-            changed.push(name);
-        }
+    failures.extend(take_over_files(kept, &generation, tell));
+    if served::is_unread(kept, &generation.certificates) {
+        reload(id, &generation)?;
     }
-    if !changed.is_empty() {
-        reload(id).inspect_err(|error| {
-            // What nginx does not load goes, so that it can start again; what was before it is still good.
-            if matches!(error, RenewError::Refused(_)) {
-                changed.iter().for_each(|name| drop(kept.go_back(name)));
-            }
-        })?;
-    }
-    retry(&kept, all);
     drop(guard);
     if failures.is_empty() { Ok(()) } else { Err(RenewError::Due(failures.join("; "))) }
+}
+
+/// Copies the operator's files that were replaced, as far as nginx loads them. Returns what is wrong with the others, which `status` tells too.
+fn take_over_files(
+    kept: &stead_acme::Certificates,
+    generation: &Generation,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    for (name, certificate) in &generation.certificates {
+        let Source::Files(files) = &certificate.source else { continue };
+        let is_judge = loads(generation).is_ok();
+        let result = match files::sync(kept, name, &certificate.names, files) {
+            Ok(Synced::Installed(details)) => match loads(generation) {
+                Err(error) if is_judge => {
+                    let _ = kept.go_back(name);
+                    Err(format!("nginx does not load the files of site {}: {error}", files.site))
+                }
+                _ => {
+                    tell(&format!("the files of site {} were replaced: {}", files.site, described(&details)));
+                    Ok(())
+                }
+            },
+            Ok(Synced::Unchanged) => Ok(()),
+            Err(error) => Err(Error::Files { site: files.site.clone(), source: error }.to_string()),
+        };
+        let mut attempts = Attempts::load(kept, name);
+        match &result {
+            Ok(()) if attempts.failures == 0 => {}
+            Ok(()) => attempts.succeeded(Timestamp::now()),
+            Err(words) => attempts.failed(words, "", None, Timestamp::now()),
+        }
+        // What cannot be written is told by the journal alone.
+        let _ = attempts.save(kept, name);
+        failures.extend(result.err());
+    }
+    failures
 }
 
 fn lock() -> Result<Guard, RenewError> {
@@ -145,11 +182,12 @@ fn lock() -> Result<Guard, RenewError> {
     }
 }
 
-/// Has nginx read its certificates again, if it would take them. Another generation may be active by now, which is as good.
-fn reload(before: Hash) -> Result<(), RenewError> {
-    let Some((_, generation)) = active()? else { return Ok(()) };
+/// Has nginx read its certificates again, if it would take them.
+fn reload(id: Hash, generation: &Generation) -> Result<(), RenewError> {
     let Some(part) = &generation.nginx else { return Ok(()) };
-    loads(&generation).map_err(RenewError::Refused)?;
-    let epoch = format!("renewed-{}-{}", jiff::Timestamp::now().as_second(), before.short());
-    visitors::reload(&part.unit, &part.configuration, &epoch).map_err(|error| RenewError::Reload(error.to_string()))
+    loads(generation).map_err(RenewError::Refused)?;
+    let epoch = format!("renewed-{}-{}", Timestamp::now().as_second(), id.short());
+    visitors::reload(&part.unit, &part.configuration, &epoch).map_err(|error| RenewError::Reload(error.to_string()))?;
+    served::note(&generation.certificates);
+    Ok(())
 }

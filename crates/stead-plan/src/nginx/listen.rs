@@ -85,21 +85,26 @@ impl Listeners {
         let asks_authorities =
             server.acme.certificates.values().any(|certificate| matches!(certificate.source, Source::Authority(_)));
         if asks_authorities {
-            listeners.answer_authorities();
+            listeners.answer_authorities(server)?;
         }
         Ok(listeners)
     }
 
     /// Authorities ask on port 80 (RFC 8555, section 8.3), whatever the sites listen on.
-    fn answer_authorities(&mut self) {
-        let is_there = |wanted: IpAddr, places: &BTreeMap<(u16, IpAddr), Known>| {
-            places.keys().any(|(port, address)| *port == HTTP && address.is_ipv4() == wanted.is_ipv4())
-        };
-        for address in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
-            if !is_there(address, &self.places) {
-                self.places.insert((HTTP, address), Known { tls: false, first: None, default: None });
-            }
+    fn answer_authorities(&mut self, server: &Server) -> Result<(), PlanError> {
+        const WHY: &str = "is where authorities ask about certificates, over plain HTTP: take another port";
+        if let Some((app, _)) = server.apps.iter().find(|(_, app)| app.port.is_some_and(|port| port.number() == HTTP)) {
+            return Err(PlanError::bad(format!("apps.{app}.port"), "80", WHY));
         }
+        if let Some(site) = self.places.iter().find(|((port, _), known)| *port == HTTP && known.tls) {
+            let site = site.1.first.clone().unwrap_or_default();
+            return Err(PlanError::bad(format!("services.nginx.virtualHosts.\"{site}\".listen"), "80", WHY));
+        }
+        for address in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
+            let new = Known { tls: false, first: None, default: None };
+            self.places.entry((HTTP, address)).or_insert(new);
+        }
+        Ok(())
     }
 
     /// The socket units: name without suffix, and what each listens on.

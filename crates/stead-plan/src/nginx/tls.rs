@@ -30,8 +30,7 @@ ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305;
 
 /// Where a visitor in clear is sent to. Who came by the port of a forwarding (8080, as to a lab) goes on by the one that
 /// goes with it.
-pub(super) const REDIRECT_HOST: &str =
-    "    map $http_host $stead_https_host { default $host; \"~*^(?<stead_name>[^:]+):8080$\" \"$stead_name:8443\"; }\n";
+pub(super) const REDIRECT_HOST: &str = "    map \"$server_port $http_host\" $stead_https_host { default $host; \"~*^80 (?<stead_name>[^:]+):8080$\" \"$stead_name:8443\"; }\n";
 
 /// Browsers that came in clear are not told (RFC 6797, section 7.2). Two years, as Mozilla says.
 pub(super) const HSTS_VALUE: &str = "    map $https $stead_hsts { default \"\"; on \"max-age=63072000\"; }\n";
@@ -138,7 +137,10 @@ fn name(
             let names =
                 server_names(key, host).into_iter().filter_map(|name| name.to_ascii_lowercase().parse().ok()).collect();
             let files = Files { certificate, key: key_of, site: key.to_owned() };
-            writing.certificates.insert(name.clone(), Certificate { names, source: Source::Files(files) });
+            let new = Certificate { names, source: Source::Files(files) };
+            let known = writing.certificates.entry(name.clone()).or_insert_with(|| new.clone());
+            // Sites that share the files need all of their names in them.
+            known.names.extend(new.names.into_iter().filter(|name| !known.names.contains(name)).collect::<Vec<_>>());
             Ok(name)
         }
     }
@@ -174,7 +176,10 @@ pub(super) fn redirect(
     if !host.access_log {
         out.push_str("    access_log off;\n");
     }
-    out.push_str(&challenges(writing, host, clear));
+    // A location of the site's own is not in this block.
+    if writing.asks_authorities && clear.iter().any(|place| place.port == HTTP) {
+        out.push_str(&challenge_place());
+    }
     let code = host.redirect_code;
     let _ = writeln!(out, "    location / {{\n        return {code} https://{to}$request_uri;\n    }}\n}}");
     out
@@ -195,7 +200,7 @@ pub(super) fn challenges(writing: &Writing<'_, '_>, host: &VirtualHost, places: 
 pub(super) fn challenge_place() -> String {
     format!(
         "    location ^~ /.well-known/acme-challenge/ {{\n        root {};\n        default_type text/plain;\n        \
-         auth_basic off;\n        open_file_cache off;\n    }}\n",
+         auth_basic off;\n        allow all;\n        open_file_cache off;\n    }}\n",
         layout::CHALLENGES
     )
 }
