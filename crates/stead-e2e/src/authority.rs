@@ -41,12 +41,19 @@ impl Authority {
         )
     }
 
+    /// A file with the root that visitors trust: that of what it issues now.
+    #[track_caller]
+    pub fn root(&self) -> PathBuf {
+        let root = self.folder.join("root.pem");
+        fs::write(&root, self.pebble.issuing_root()).expect("a file can be written");
+        root
+    }
+
     /// What `curl` gets of a site, over TLS that trusts this authority alone: status, then body. Anything that
     /// is not trusted is a failure.
     #[track_caller]
     pub fn curl(&self, url: &str, more: &[&str]) -> Outcome {
-        let root = self.folder.join("root.pem");
-        fs::write(&root, self.pebble.issuing_root()).expect("a file can be written");
+        let root = self.root();
         let mut command = Command::new("curl");
         command.args([
             "--silent",
