@@ -115,7 +115,7 @@ fn a_browser_opens_both_sites_over_https_and_sees_the_clock_tick() {
     stage.stead(&["update"]).well();
     let began = Instant::now();
     let deploy = stage.stead(&["deploy"]).well();
-    eprintln!("two sites, from nothing to certificates: {:.1?}", began.elapsed());
+    eprintln!("two sites, from nothing to certificates: {:.1?}, {}", began.elapsed(), deploy.json()["phases"]);
     assert_eq!(deploy.json()["notes"].as_array().map(Vec::len), Some(0), "{deploy}");
 
     let mut browser = Browser::open(&stage, &authority.root());
