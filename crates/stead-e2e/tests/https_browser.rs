@@ -1,5 +1,7 @@
 //! The two sites of the example in a real browser, over HTTPS that it trusts.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic with the error is the report")]
+
 use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpStream;
@@ -96,7 +98,6 @@ impl Browser {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what it takes is told, and not asserted")]
 fn a_browser_opens_both_sites_over_https_and_sees_the_clock_tick() {
     let stage = Stage::with_two_sites(Machine::bookworm());
     let authority = Authority::beside(&stage.lab, 0);

@@ -1,5 +1,7 @@
 //! HTTPS as strangers see it: Mozilla's profile by sslyze, openssl, a WebSocket client that keeps quiet for long.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic with the error is the report")]
+
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::ErrorKind;

@@ -9,7 +9,6 @@ use stead_e2e::{Small, Stage};
 const SITES: usize = 50;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what it takes is told, and not asserted")]
 fn fifty_sites_have_their_certificates_at_the_end_of_one_deploy_and_cost_little_afterwards() {
     let stage = Stage::new(Machine::bookworm());
     let authority = Authority::beside(&stage.lab, 0);
