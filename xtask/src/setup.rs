@@ -7,9 +7,10 @@ use crate::run::{Result, as_root, fail, output, visibly};
 use crate::workspace::{Metadata, cargo};
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What has to be there, and the Debian package that brings it. A path with a slash is a file.
-const NEEDED: [(&str, &str); 22] = [
+const NEEDED: [(&str, &str); 25] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -28,6 +29,9 @@ const NEEDED: [(&str, &str); 22] = [
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("pebble", "pebble"),
+    ("chromium", "chromium"),
+    ("certutil", "libnss3-tools"),
+    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv"),
     ("setpriv", "util-linux"),
     ("cc", "build-essential"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
@@ -37,11 +41,15 @@ const NEEDED: [(&str, &str); 22] = [
 /// Version of cargo-nextest when it has to be built here: the last that the oldest supported Rust can build.
 const NEXTEST: &str = "0.9.128";
 
+/// Version of sslyze, which knows Mozilla's profiles of TLS.
+const SSLYZE: &str = "6.3.1";
+
 /// Brings the machine to where all tasks run.
 pub(crate) fn run() -> Result {
     let metadata = Metadata::load()?;
     system()?;
-    nextest(&metadata)
+    nextest(&metadata)?;
+    sslyze(&metadata)
 }
 
 /// Installs missing packages of the distribution.
@@ -91,6 +99,25 @@ pub(crate) fn nextest(metadata: &Metadata) -> Result {
     cargo.args(["install", "--quiet", "--locked", "--version", NEXTEST, "cargo-nextest"]).arg("--root").arg(&tools);
     // The workspace's own settings (a static target) are not for tools.
     visibly(cargo.current_dir("/"))
+}
+
+/// Installs sslyze in an environment of its own, when there is none.
+fn sslyze(metadata: &Metadata) -> Result {
+    let (tools, link) = (metadata.tools(), metadata.tools().join("bin/sslyze"));
+    let folder = tools.join(format!("sslyze-{SSLYZE}"));
+    let program = folder.join("bin/sslyze");
+    if std::fs::read_link(&link).is_ok_and(|known| known == program) && program.exists() {
+        return Ok(());
+    }
+    eprintln!("installing sslyze {SSLYZE} into {} (once)", folder.display());
+    visibly(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(folder.join("bin/pip"));
+    visibly(pip.args(["--quiet", "--disable-pip-version-check", "install"]).arg(format!("sslyze=={SSLYZE}")))?;
+    std::fs::create_dir_all(tools.join("bin"))?;
+    let _ = std::fs::remove_file(&link);
+    // Last: half an installation has no link.
+    std::os::unix::fs::symlink(program, link)?;
+    Ok(())
 }
 
 /// Without this, the package would enable and start an ssh server on a machine that had none.

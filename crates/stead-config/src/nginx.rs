@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::server::{Mapping, object};
 use crate::tree::{Node, Shape};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use stead_model::name::Domain;
 use stead_model::server::{Nginx, VirtualHost};
 
@@ -73,12 +74,40 @@ impl Mapping<'_> {
             let host = self.site(name, host)?;
             hosts.insert(name.clone(), host);
         }
+        self.check_names()?;
         fields.insert("virtualHosts".to_owned(), Value::Object(hosts));
         let nginx: Nginx = self.read(node, &path, value)?;
         match serde_json::to_value(nginx) {
             Ok(Value::Object(fields)) => Ok(fields),
             _ => Ok(Map::new()),
         }
+    }
+
+    /// Two sites with one name, where they are declared to listen in one way. (What else can meet is the planner's.)
+    fn check_names(&self) -> Result<(), Failure> {
+        let mut known: BTreeMap<(String, &str, String), &str> = BTreeMap::new();
+        for (site, host) in self.sites() {
+            let option = |option: &str| host.get(option).map(Node::to_json).unwrap_or_default();
+            let place = format!("{} {}", option("listen"), option("listenAddresses"));
+            let speaks_tls = USES.iter().any(|(option, _)| is_on(host, option));
+            let spoken = [("http", !is_on(host, "onlySSL")), ("https", speaks_tls)];
+            for (index, name) in names(site, host).into_iter().enumerate() {
+                let name = name.to_ascii_lowercase();
+                for (scheme, _) in spoken.iter().filter(|(_, is_spoken)| *is_spoken) {
+                    let first = known.insert((name.clone(), scheme, place.clone()), site);
+                    let Some(first) = first.filter(|first| first != site) else { continue };
+                    let mut path = vec!["services", "nginx", "virtualHosts", site];
+                    match index {
+                        0 if is_on(host, "serverName") => path.push("serverName"),
+                        0 => {}
+                        _ => path.push("serverAliases"),
+                    }
+                    let words = format!(": `{name}` is a name of the site `{first}` too");
+                    return Err(self.refuse(&path, words, None));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn site(&self, name: &str, host: &Node) -> Result<Value, Failure> {

@@ -41,23 +41,30 @@ impl Authority {
         )
     }
 
+    /// A file with the root that visitors trust: that of what it issues now.
+    #[track_caller]
+    pub fn root(&self) -> PathBuf {
+        let root = self.folder.join("root.pem");
+        fs::write(&root, self.pebble.issuing_root()).expect("a file can be written");
+        root
+    }
+
     /// What `curl` gets of a site, over TLS that trusts this authority alone: status, then body. Anything that
     /// is not trusted is a failure.
     #[track_caller]
     pub fn curl(&self, url: &str, more: &[&str]) -> Outcome {
-        fs::write(self.folder.join("root.pem"), self.pebble.issuing_root()).expect("a file can be written");
-        self.curl_trusting_known(url, more)
+        let root = self.root();
+        self.curl_trusting(&root, url, more)
     }
 
     /// [`Authority::curl`] by the root that was known then: the authority may be down.
     #[track_caller]
     pub fn curl_again(&self, url: &str) -> Outcome {
-        self.curl_trusting_known(url, &[])
+        self.curl_trusting(&self.folder.join("root.pem"), url, &[])
     }
 
     #[track_caller]
-    fn curl_trusting_known(&self, url: &str, more: &[&str]) -> Outcome {
-        let root = self.folder.join("root.pem");
+    fn curl_trusting(&self, root: &Path, url: &str, more: &[&str]) -> Outcome {
         let mut command = Command::new("curl");
         command.args([
             "--silent",
@@ -67,7 +74,7 @@ impl Authority {
             "--write-out",
             "\n%{http_code} %{redirect_url} h%{http_version}",
         ]);
-        command.arg("--cacert").arg(&root).arg("--connect-to").arg(format!("::{}:", self.lab)).args(more).arg(url);
+        command.arg("--cacert").arg(root).arg("--connect-to").arg(format!("::{}:", self.lab)).args(more).arg(url);
         let output = command.output().expect("curl is on this machine (`cargo xtask test` installs it)");
         Outcome::new(format!("curl {url}"), &output)
     }

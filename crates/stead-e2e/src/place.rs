@@ -33,6 +33,12 @@ pub fn program() -> PathBuf {
     path
 }
 
+/// A program of the tasks' own (`cargo xtask setup` puts it there), else the machine's.
+pub fn tool(name: &str) -> PathBuf {
+    let path = target().join("tools/bin").join(name);
+    if path.exists() { path } else { name.into() }
+}
+
 /// What can be made again and is shared by all tests: base systems, packages, builds.
 pub fn cache() -> PathBuf {
     let path = std::env::var_os("STEAD_E2E_CACHE").map_or_else(|| target().join("e2e-cache"), PathBuf::from);

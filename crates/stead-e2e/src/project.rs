@@ -131,7 +131,7 @@ const APP: &str = r#"fun { inputs, .. } => {
 "#;
 
 /// `/` answers its text, `/health` whether it is well, `/slow` after three seconds, and `/ws` is a
-/// WebSocket that ticks ten times a second. Of `/assets` it has one file, named after its text. Told to
+/// WebSocket that ticks ten times a second; the one of `/quiet` only says back what it is told. Of `/assets` it has one file, named after its text. Told to
 /// stop, it finishes what it has begun.
 const PYTHON: &str = r#"import base64, hashlib, os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,6 +145,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/ws":
             return self.tick()
+        if self.path == "/quiet":
+            return self.echo()
         if self.path == "/slow":
             print("slow", flush=True)
             time.sleep(3)
@@ -157,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def tick(self):
+    def upgrade(self):
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
@@ -165,6 +167,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
         self.end_headers()
         self.close_connection = True
+
+    def tick(self):
+        self.upgrade()
         try:
             while True:
                 self.wfile.write(b"\x81\x04tick")
@@ -172,6 +177,13 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.1)
         except OSError:
             pass
+
+    def echo(self):
+        self.upgrade()
+        while len(head := self.rfile.read(2)) == 2 and head[0] & 15 != 8:
+            mask, said = self.rfile.read(4), self.rfile.read(head[1] & 127)
+            said = bytes(byte ^ mask[place % 4] for place, byte in enumerate(said))
+            self.wfile.write(bytes([0x81, len(said)]) + said)
 
     def log_message(self, *words):
         pass

@@ -22,9 +22,9 @@ fn with_tls(stage: &Stage, authority: &Authority, more: &str) -> Small {
 /// Name and state of each certificate, as `stead status` tells them.
 fn states(stage: &Stage) -> Vec<(String, String)> {
     let status = stage.stead(&["status"]).json();
-    let one =
-        |one: &serde_json::Value| (one["name"].as_str().unwrap().to_owned(), one["state"].as_str().unwrap().to_owned());
-    status["certificates"].as_array().unwrap().iter().map(one).collect()
+    let text = |one: &serde_json::Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+    let all = status["certificates"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|one| (text(one, "name"), text(one, "state"))).collect()
 }
 
 fn all_valid(stage: &Stage) {

@@ -214,6 +214,14 @@ pub(super) fn password(
 ) -> Result<String, PlanError> {
     let Some(file) = file else { return Ok(String::new()) };
     let option = format!("{option}.basicAuthFile");
+    let resolved = writing.resolve(&option, file.as_str())?;
+    if resolved.starts_with(layout::STATE) {
+        return Err(PlanError::bad(
+            option,
+            file.as_str(),
+            "is in an input, and so would lie in clear in the store: name a file of the server",
+        ));
+    }
     let written = value::word(&option, file.as_str())?;
     super::site::bind_parent(writing, &option, file)?;
     Ok(format!("{indent}auth_basic \"Restricted\";\n{indent}auth_basic_user_file {written};\n"))

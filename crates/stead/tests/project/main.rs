@@ -9,4 +9,5 @@ mod declaration;
 mod lock;
 mod mirror;
 mod operator;
+mod sites;
 mod words;
