@@ -11,6 +11,7 @@ mod served;
 use crate::serve::agent_path;
 use crate::visitors;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stead_acme::attempts::Attempts;
-use stead_acme::{Details, Ensured, Found, due, due_from, files, store};
+use stead_acme::{Accounts, Details, Ensured, Found, Refused, due, due_from, files, store};
 use stead_host::run::RunError;
 use stead_host::{nginx, systemd, users};
 use stead_model::certificate::{Authority, Certificate, Certificates, Source};
@@ -61,6 +62,14 @@ pub enum Error {
         site: String,
         /// Why.
         source: files::Error,
+    },
+    /// An authority makes no account.
+    #[error("security.acme.defaults.email, or security.acme.certs.\"{name}\".email: {words}")]
+    Account {
+        /// A certificate that would be asked for by it.
+        name: Domain,
+        /// What the authority says.
+        words: String,
     },
     /// The link to the agent cannot be made.
     #[error("cannot make the link {}", layout::AGENT)]
@@ -114,7 +123,28 @@ pub(crate) fn prepare(wanted: &Certificates, is_rollback: bool) -> Result<Vec<Do
         }
         ensure(&kept, name, certificate).map_err(|source| Error::Prepare { name: name.clone(), source })?;
     }
+    if !is_rollback {
+        enroll(&kept, wanted).inspect_err(|_| put_back(&new))?;
+    }
     Ok(new)
+}
+
+/// Makes the accounts by which certificates that are not there will be asked for: an address that an authority refuses is known
+/// before anything is switched. An authority that does not answer is another matter.
+fn enroll(kept: &stead_acme::Certificates, wanted: &Certificates) -> Result<(), Error> {
+    let accounts = Accounts::open(Path::new(layout::ACME))?;
+    let mut asked = BTreeSet::new();
+    for (name, certificate) in wanted {
+        let Source::Authority(authority) = &certificate.source else { continue };
+        let is_there = matches!(kept.look(name), Found::Issued(_));
+        if is_there || !asked.insert((&authority.directory, &authority.email)) {
+            continue;
+        }
+        if let Err(Refused::Account(words)) = stead_acme::authority::enroll(authority, &accounts, ADVICE_WITHIN) {
+            return Err(Error::Account { name: name.clone(), words });
+        }
+    }
+    Ok(())
 }
 
 /// Takes back what [`prepare`] took over: nothing of what is refused stays for the next start of nginx.

@@ -77,7 +77,9 @@ fn of_stage(error: stage::Error) -> Failed {
         | stage::Error::PortTaken { .. }
         | stage::Error::NoPort { .. }
         | stage::Error::Nginx(_)
-        | stage::Error::Certificate(certificates::Error::Files { .. }) => Failure::Unfit,
+        | stage::Error::Certificate(certificates::Error::Files { .. } | certificates::Error::Account { .. }) => {
+            Failure::Unfit
+        }
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };

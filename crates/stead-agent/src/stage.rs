@@ -119,6 +119,9 @@ impl Error {
             {
                 Some("somebody altered stead.lock: restore it from version control, or run `stead update`".to_owned())
             }
+            Self::Certificate(crate::certificates::Error::Account { .. }) => {
+                Some("mend the address, and deploy again".to_owned())
+            }
             Self::Certificate(crate::certificates::Error::Files { .. }) => {
                 Some("mend the files on the server, or name others".to_owned())
             }

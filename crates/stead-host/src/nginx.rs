@@ -20,10 +20,10 @@ pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), R
     test_with(generation, runtime, binds, None)
 }
 
-/// [`test`], of one site by itself: `site` is its file's name below `nginx/sites`, and the others are not there.
+/// [`test()`], of one site by itself: `site` is its file's name below `nginx/sites`, and the others are not there.
 ///
 /// # Errors
-/// As [`test`].
+/// As [`test()`].
 pub fn test_site(generation: &Hash, runtime: &Hash, binds: &[String], site: &str) -> Result<(), RunError> {
     test_with(generation, runtime, binds, Some(site))
 }

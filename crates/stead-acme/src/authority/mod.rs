@@ -69,6 +69,12 @@ pub fn obtain(
     Ok(Issued { chain, key })
 }
 
+/// Makes sure that there is an account at the authority, as far as that is known here: one that is kept is not asked about. Ends `within`
+/// this time.
+pub fn enroll(authority: &Authority, accounts: &Accounts, within: Duration) -> Result<(), Refused> {
+    accounts.get(authority, &Http::new(authority, within)?).map(drop)
+}
+
 /// Closes the account at the authority, for good; the next order makes a new one. Ends `within` this time.
 pub fn deactivate(authority: &Authority, accounts: &Accounts, within: Duration) -> Result<(), Refused> {
     accounts.deactivate(authority, &Http::new(authority, within)?)

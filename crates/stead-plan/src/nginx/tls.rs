@@ -93,10 +93,11 @@ pub(super) fn lines(
     }
     if let Some(certificate) = &tls.certificate {
         let folder = format!("{}/{}/live", layout::CERTIFICATES, name(writing, key, host, certificate)?);
-        let _ = writeln!(
-            out,
-            "    ssl_certificate {folder}/fullchain.pem;\n    ssl_certificate_key {folder}/key.pem;\n    include {folder}/ocsp*.conf;"
-        );
+        let _ = writeln!(out, "    ssl_certificate {folder}/fullchain.pem;\n    ssl_certificate_key {folder}/key.pem;");
+        // Where the certificate offers it, unless the site has its own word: nginx takes one only.
+        if !host.extra_config.contains("ssl_stapling") {
+            let _ = writeln!(out, "    include {folder}/ocsp*.conf;");
+        }
     }
     Ok(out)
 }

@@ -300,7 +300,8 @@ fn watch(
         }
         Event::Note(words) => output.detail(&words),
         Event::Did(words) => {
-            output.say(&format!("  {words}"));
+            let after = measured.began.map(|began| format!(" ({:.1} s)", began.elapsed().as_secs_f64()));
+            output.say(&format!("  {words}{}", after.unwrap_or_default()));
             measured.did.push(words);
         }
         Event::Probe(answered) => connected.probing.heard(answered, output),
