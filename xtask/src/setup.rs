@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What has to be there, and the Debian package that brings it. A path with a slash is a file.
-const NEEDED: [(&str, &str); 25] = [
+const NEEDED: [(&str, &str); 22] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -29,14 +29,15 @@ const NEEDED: [(&str, &str); 25] = [
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("pebble", "pebble"),
-    ("chromium", "chromium"),
-    ("certutil", "libnss3-tools"),
-    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv"),
     ("setpriv", "util-linux"),
     ("cc", "build-essential"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
+
+/// What only tests use besides: a browser, which is large, what makes it trust an authority, and a place for sslyze.
+const FOR_TESTS: [(&str, &str); 3] =
+    [("chromium", "chromium"), ("certutil", "libnss3-tools"), ("/var/lib/dpkg/info/python3-venv.list", "python3-venv")];
 
 /// Version of cargo-nextest when it has to be built here: the last that the oldest supported Rust can build.
 const NEXTEST: &str = "0.9.128";
@@ -47,25 +48,29 @@ const SSLYZE: &str = "6.3.1";
 /// Brings the machine to where all tasks run.
 pub(crate) fn run() -> Result {
     let metadata = Metadata::load()?;
-    system()?;
+    ensure(&[&NEEDED[..], &FOR_TESTS].concat())?;
     nextest(&metadata)?;
     sslyze(&metadata)
 }
 
-/// Installs missing packages of the distribution.
+/// Installs missing packages of the distribution, for what is not a test.
 pub(crate) fn system() -> Result {
+    ensure(&NEEDED)
+}
+
+fn ensure(needed: &[(&str, &str)]) -> Result {
     // Twice: a package may push out another's older or newer part, as QEMU's do to each other.
-    if !install_missing()? {
+    if !install_missing(needed)? {
         return Ok(());
     }
-    install_missing()?;
-    let still: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(what, _)| *what).collect();
+    install_missing(needed)?;
+    let still: Vec<&str> = needed.iter().filter(|(what, _)| !is_there(what)).map(|(what, _)| *what).collect();
     if still.is_empty() { Ok(()) } else { fail(format!("still missing after the installation: {}", still.join(", "))) }
 }
 
 /// Whether anything was missing.
-fn install_missing() -> Result<bool> {
-    let missing: Vec<&str> = NEEDED.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
+fn install_missing(needed: &[(&str, &str)]) -> Result<bool> {
+    let missing: Vec<&str> = needed.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(false);
     }
