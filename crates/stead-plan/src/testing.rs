@@ -2,7 +2,7 @@
 
 use crate::{Inputs, PlanError, Planned, plan};
 use std::collections::BTreeMap;
-use stead_model::certificate::Acme;
+use stead_model::certificate::{Acme, Authority, Certificate, KeyType, LETS_ENCRYPT, Source};
 use stead_model::hash::{Hash, Sha256};
 use stead_model::hooks::Hooks;
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, RuntimeKey};
@@ -33,6 +33,21 @@ pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
 
 pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
+}
+
+/// A certificate of Let's Encrypt for these names.
+pub(crate) fn authority(names: &[&str]) -> Certificate {
+    let authority = Authority {
+        directory: LETS_ENCRYPT.to_owned(),
+        roots: None,
+        email: None,
+        key_type: KeyType::Ec256,
+        valid_min_days: 30,
+    };
+    Certificate {
+        names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        source: Source::Authority(authority),
+    }
 }
 
 pub(crate) fn location() -> Location {

@@ -207,18 +207,10 @@ proptest! {
 
 #[test]
 fn a_certificate_that_is_new_or_asked_for_in_another_way_is_told_and_the_same_one_is_not() {
-    use stead_model::certificate::{Authority, Certificate, KeyType, LETS_ENCRYPT};
+    use stead_model::certificate::LETS_ENCRYPT;
     let with = |names: &[&str]| {
         let mut generation = whole("one", "c1");
-        let authority = Authority {
-            directory: LETS_ENCRYPT.to_owned(),
-            roots: None,
-            email: None,
-            key_type: KeyType::Ec256,
-            valid_min_days: 30,
-        };
-        let names = names.iter().map(|name| name.parse().unwrap()).collect();
-        let certificate = Certificate { names, source: Source::Authority(authority) };
+        let certificate = crate::testing::authority(names);
         generation.certificates.insert("a.example".parse().unwrap(), certificate);
         generation
     };

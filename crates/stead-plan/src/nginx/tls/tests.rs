@@ -1,26 +1,12 @@
 //! Promises of TLS in nginx's configuration.
 
-use crate::testing::{Fixture, everything, file};
-use stead_model::certificate::{Acme, Authority, Certificate, KeyType, LETS_ENCRYPT, Source};
+use crate::testing::{Fixture, authority, everything, file};
+use stead_model::certificate::Acme;
 use stead_model::name::{Domain, Port};
 use stead_model::server::{Listen, SiteCertificate, SiteTls, TlsUse};
 
 fn listen(address: &str, port: u16) -> Listen {
     Listen { address: address.to_owned(), port: Port::new(port).unwrap(), ssl: false }
-}
-
-fn authority(names: &[&str]) -> Certificate {
-    let authority = Authority {
-        directory: LETS_ENCRYPT.to_owned(),
-        roots: None,
-        email: None,
-        key_type: KeyType::Ec256,
-        valid_min_days: 30,
-    };
-    Certificate {
-        names: names.iter().map(|name| name.parse().unwrap()).collect(),
-        source: Source::Authority(authority),
-    }
 }
 
 /// A fixture whose portfolio has TLS by an authority's certificate.
