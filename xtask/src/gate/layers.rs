@@ -7,7 +7,7 @@ use crate::run::{Result, fail};
 use crate::workspace::Metadata;
 
 /// Which of the workspace's crates each one may depend on, tests apart.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("stead-model", &[]),
     ("stead-plan", &["stead-model"]),
     ("stead-engine", &["stead-model", "stead-plan"]),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("stead-store", &["stead-model"]),
     ("stead-host", &["stead-model"]),
     ("stead-acme", &["stead-model"]),
+    ("stead-secrets", &["stead-model"]),
     ("stead-remote", &["stead-model", "stead-store"]),
     ("stead-lab", &["stead-model"]),
     (
@@ -31,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "stead-debian",
             "stead-remote",
             "stead-acme",
+            "stead-secrets",
         ],
     ),
     ("stead-e2e", &["stead-model", "stead-lab", "xtask"]),
