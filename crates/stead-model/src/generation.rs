@@ -11,6 +11,7 @@ use crate::lock::LockedPackage;
 use crate::name::{Name, Port, UnitName, UserName};
 use crate::path::{AbsolutePath, RelativePath};
 use crate::probe::Probes;
+use crate::secret::Secrets;
 use crate::server::{App, Health, Listen, Strategy};
 use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,8 @@ pub struct Generation {
     /// The server that it is a generation of.
     pub server: Name,
     /// Its own files, below `generations/<id>/`: `units/…` (linked into systemd by the generator,
-    /// `*.wants` folders included), `nginx/…`, `run/…` (copied to `/run/stead` when the generation
+    /// `*.wants` folders included), `nginx/…`, `secrets/…` (encrypted),
+    /// `run/…` (copied to `/run/stead` when the generation
     /// becomes active by a boot), `sysusers.conf`.
     pub files: Tree,
     /// Trees that its units and files refer to by path, with what they are for ("input portfolio").
@@ -52,6 +54,9 @@ pub struct Generation {
     /// Certificates that its sites need.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: Certificates,
+    /// Secrets that its services are given.
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -166,6 +171,7 @@ impl Generation {
             hooks: ServerHooks::default(),
             probes: Probes::new(),
             certificates: Certificates::new(),
+            secrets: Secrets::default(),
         }
     }
 

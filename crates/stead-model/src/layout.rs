@@ -40,6 +40,8 @@ pub const SOCKETS: &str = "/run/stead/sockets";
 /// Copies of the host's lists of users and groups, in a folder that services have bound: a file that was
 /// bound by itself would be the one of when the service started, whoever was added since.
 pub const NAMES: &str = "/run/stead/names";
+/// Files that are made of secrets, by [`crate::secret::SecretFile::id`]: in memory that is never swapped (ramfs).
+pub const SECRETS: &str = "/run/stead/secrets";
 /// Agents by version: `agents/<hash>/stead`.
 pub const AGENTS: &str = "/var/lib/stead/agents";
 /// Journals of activations: `activations/<id>/`.

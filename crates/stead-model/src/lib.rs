@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`name`] and [`path`] (words and places), [`hash`], [`server`] (what the
 //! operator declared), [`lock`] (what it is pinned to), [`tree`] and [`generation`] (what a
-//! server runs), [`certificate`] (what its sites are trusted by), [`probe`] (how it proves itself), [`activation`] (how it got there).
+//! server runs), [`certificate`] (what its sites are trusted by), [`probe`] (how it proves itself), [`secret`] (what it hides), [`activation`] (how it got there).
 
 pub mod activation;
 pub mod certificate;
@@ -18,6 +18,7 @@ pub mod lock;
 pub mod name;
 pub mod path;
 pub mod probe;
+pub mod secret;
 pub mod server;
 pub mod tree;
 pub mod upstream;

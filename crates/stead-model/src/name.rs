@@ -147,6 +147,25 @@ name! {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// A file name of letters, digits, `_`, `.` and `-` that stands for itself wherever it is written.
+fn is_plain_file(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+name! {
+    /// A secret of the project: the name of its file, `secrets/<name>.age`.
+    SecretName, "name of a secret", "letters, digits, `_`, `.` and `-`, starting with a letter, digit or `_`, at most 128 characters",
+    is_plain_file
+}
+
+name! {
+    /// A credential of a service: a file in its `$CREDENTIALS_DIRECTORY` (`systemd.exec(5)`, "Credentials").
+    CredentialName, "name of a credential", "letters, digits, `_`, `.` and `-`, starting with a letter, digit or `_`, at most 128 characters",
+    is_plain_file
+}
+
 /// A TCP or UDP port that something can listen on: 1 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

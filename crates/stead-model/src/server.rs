@@ -8,7 +8,7 @@ mod nginx;
 
 use crate::certificate::Acme;
 use crate::hooks::Hooks;
-use crate::name::{Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
+use crate::name::{CredentialName, Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
 use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +90,9 @@ pub struct App {
     /// Environment variables.
     #[serde(default)]
     pub environment: BTreeMap<VariableName, String>,
+    /// Files in the folder that `$CREDENTIALS_DIRECTORY` names, by name: texts, usually with secrets in them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<CredentialName, String>,
     /// The port that the app is known by. nginx's `proxyPass` to it reaches the live instance.
     #[serde(default)]
     pub port: Option<Port>,
@@ -295,6 +298,9 @@ pub struct SystemdService {
     /// `Environment=`.
     #[serde(default)]
     pub environment: BTreeMap<VariableName, String>,
+    /// Files in the folder that `$CREDENTIALS_DIRECTORY` names, by name: texts, usually with secrets in them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<CredentialName, String>,
     /// Lines of the `[Service]` section by name; a list repeats the line.
     #[serde(default)]
     pub service_config: BTreeMap<String, Setting>,
