@@ -17,6 +17,7 @@ pub mod drain;
 mod hook;
 pub mod inspect;
 mod probes;
+pub mod secrets;
 pub mod serve;
 pub mod server;
 pub mod stage;

@@ -80,6 +80,7 @@ fn of_stage(error: stage::Error) -> Failed {
         | stage::Error::Certificate(certificates::Error::Files { .. } | certificates::Error::Account { .. }) => {
             Failure::Unfit
         }
+        stage::Error::Secret(error) if error.is_of_project() => Failure::Unfit,
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };

@@ -101,6 +101,9 @@ pub enum Error {
     /// A certificate that an operator gave cannot be served, or none can be kept.
     #[error(transparent)]
     Certificate(#[from] crate::certificates::Error),
+    /// A secret cannot be handed to a service.
+    #[error(transparent)]
+    Secret(#[from] crate::secrets::Error),
 }
 
 impl Error {
@@ -125,6 +128,7 @@ impl Error {
             Self::Certificate(crate::certificates::Error::Files { .. }) => {
                 Some("mend the files on the server, or name others".to_owned())
             }
+            Self::Secret(error) => error.hint(),
             Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
             _ => None,
         }
@@ -198,6 +202,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: boo
     }
     // nginx's opinion depends on who is who.
     stead_host::users::publish().map_err(Error::store)?;
+    crate::secrets::check(generation)?;
     let new = crate::certificates::prepare(&generation.certificates, is_rollback)?;
     let fits = || {
         understood(generation, from)?;

@@ -15,10 +15,8 @@ use std::collections::BTreeMap;
 use stead_model::hooks::Hooks;
 use stead_model::name::Name;
 use stead_model::probe::Timing;
+use stead_model::secret;
 use stead_model::server::{App, Runtime, Server, SystemdService, SystemdTimer};
-
-/// Where a secret stands in a declaration until there are secrets.
-const SECRET_PLACEHOLDER: &str = "/@stead/secrets/";
 
 /// Whether an app runs: its own word, else that of the options which its module declares, else yes.
 pub(crate) fn is_enabled(configuration: &Node, app: &str) -> bool {
@@ -49,7 +47,7 @@ pub(crate) struct Mapping<'a> {
 
 impl Mapping<'_> {
     fn server(&self, name: Name, declared: &Node) -> Result<Server, Failure> {
-        self.refuse_secrets()?;
+        self.check_secrets()?;
         let mut apps = BTreeMap::new();
         for (name, app) in self.configuration.get("apps").into_iter().flat_map(Node::fields) {
             if is_enabled(self.configuration, name) {
@@ -278,22 +276,21 @@ impl Mapping<'_> {
         }
     }
 
-    /// Secrets come later; an option that would need one says so.
-    fn refuse_secrets(&self) -> Result<(), Failure> {
-        for part in ["apps", "services", "systemd", "runtimes"] {
+    /// Secrets stand where they reach a service without being written down, and nowhere else.
+    fn check_secrets(&self) -> Result<(), Failure> {
+        for part in ["apps", "services", "systemd", "runtimes", "probes", "hooks", "security"] {
             for (name, node) in self.configuration.get(part).into_iter().flat_map(Node::fields) {
                 let ours = part != "services" || name == "nginx";
                 let runs = part != "apps" || is_enabled(self.configuration, name);
                 let mut path = vec![part.to_owned(), name.clone()];
-                if ours
-                    && runs
-                    && let Some((path, found)) = find_secret(node, &mut path)
-                {
-                    let report = Report::new(
-                        Kind::NotYet,
-                        format!("`{}` needs a secret, which this version does not have yet", spell(&path)),
-                    );
-                    return Err(self.session.fail(report.at(self.session.place_of(found), "this value")));
+                if !ours || !runs {
+                    continue;
+                }
+                if let Some(found) = find_secret(node, &mut path) {
+                    let words = format!("`{}` cannot have a secret in it: everybody could read it there", spell(&path));
+                    let report = Report::new(Kind::WrongValue, words).at(self.session.place_of(found), "this value");
+                    let hint = "Secrets can stand in `environment` and `credentials` of apps and of `systemd.services`, and in `basicAuthFile`.";
+                    return Err(self.session.fail(report.hint(hint)));
                 }
             }
         }
@@ -325,17 +322,35 @@ pub(crate) fn object(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().expect("it was made an object just now")
 }
 
-fn find_secret<'a>(node: &'a Node, path: &mut Vec<String>) -> Option<(Vec<String>, &'a Node)> {
-    if node.text().is_some_and(|text| text.contains(SECRET_PLACEHOLDER)) {
-        return Some((path.clone(), node));
+/// Whether a secret may stand at this option.
+fn may_be_secret(path: &[String]) -> bool {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    matches!(
+        path.as_slice(),
+        ["apps", _, "environment" | "credentials", _]
+            | ["systemd", "services", _, "environment" | "credentials", _]
+            | ["services", "nginx", "virtualHosts", _, "basicAuthFile"]
+            | ["services", "nginx", "virtualHosts", _, "locations", _, "basicAuthFile"]
+    )
+}
+
+/// The first secret below `node` at a place where none may be; `path` becomes its option.
+fn find_secret<'a>(node: &'a Node, path: &mut Vec<String>) -> Option<&'a Node> {
+    if may_be_secret(path) {
+        return None;
+    }
+    if node.text().is_some_and(|text| text.contains(secret::PLACEHOLDER)) {
+        return Some(node);
     }
     if let Shape::List(items) = &node.shape {
         return items.iter().find_map(|item| find_secret(item, path));
     }
-    node.fields().find_map(|(name, child)| {
+    for (name, child) in node.fields() {
         path.push(name.clone());
-        let found = find_secret(child, path);
+        if let Some(found) = find_secret(child, path) {
+            return Some(found);
+        }
         path.pop();
-        found
-    })
+    }
+    None
 }

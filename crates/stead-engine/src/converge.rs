@@ -145,6 +145,9 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for user in pair.candidate.users.difference(&pair.parent.users) {
         server.make_user(user)?;
     }
+    if pair.candidate.secrets != pair.parent.secrets {
+        server.reveal(pair.candidate, pair.parent)?;
+    }
     if let Some(parent_id) = &pair.parent_id {
         for unit in missing(pair.parent, pair.candidate) {
             server.keep_unit(parent_id, unit)?;
@@ -376,6 +379,9 @@ fn maybe_of_candidate<'a>(server: &mut impl Server, pair: Pair<'a>) -> Result<Op
 pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let (parent, candidate) = (pair.parent, pair.candidate);
     make_parent_active(server, pair)?;
+    if candidate.secrets != parent.secrets {
+        server.reveal(parent, candidate)?;
+    }
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {
             let newer: Vec<&UnitName> = instances(candidate)

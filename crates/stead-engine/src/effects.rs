@@ -65,6 +65,10 @@ pub trait Server {
     /// Removes a user, if this activation made it.
     fn unmake_user(&mut self, user: &UserName) -> Result<()>;
 
+    /// Makes the files of secrets of this generation, in memory: all of them are decrypted before the first one is written.
+    /// Those of the other one stay, if they are there; others go.
+    fn reveal(&mut self, generation: &Generation, other: &Generation) -> Result<()>;
+
     /// Keeps a unit of this generation known to systemd, whatever generation is active.
     fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()>;
     /// Lets go of kept units that do not run any more.

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) upstreams: BTreeMap<Name, Port>,
     /// The configuration and upstreams that each nginx instance has read.
     pub(crate) nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)>,
+    /// Files of secrets that are there, in memory.
+    pub(crate) secrets: BTreeSet<Hash>,
 }
 
 pub(crate) struct Fake {
@@ -117,6 +119,13 @@ impl Fake {
         let Some(known) = self.known.get(unit).cloned() else {
             return Err(Failure(format!("Unit {unit} not found")));
         };
+        // A unit whose secrets are not there does not start.
+        if let Some(generation) = self.state.active.and_then(|id| self.generations.get(&id))
+            && generation.units.contains_key(unit)
+            && !self.state.secrets.is_superset(&generation.secrets.files.keys().copied().collect())
+        {
+            return Err(Failure(format!("{unit}: Failed to set up credentials")));
+        }
         if self.broken.contains(unit) {
             return Err(Failure(format!("Job for {unit} failed")));
         }
@@ -149,11 +158,13 @@ impl Fake {
         self.state.ports.clear();
         self.state.upstreams.clear();
         self.state.nginx.clear();
+        self.state.secrets.clear();
         self.kept.clear();
         self.known.clear();
         self.armed = false;
         if let Some(generation) = self.state.active.and_then(|id| self.generations.get(&id).cloned()) {
             self.known = generation.units.clone();
+            self.state.secrets = generation.secrets.files.keys().copied().collect();
             for (name, unit) in &generation.units {
                 if let Role::App { app, port: Some(port), .. } = &unit.role {
                     self.state.ports.insert(name.clone(), *port);
@@ -208,6 +219,9 @@ impl Fake {
         read.values_mut().for_each(|(_, known)| known.retain(|app, _| upstreams.contains_key(app)));
         if read != nginx {
             return Err(format!("nginx {read:?}, wanted {nginx:?}"));
+        }
+        if !self.state.secrets.is_superset(&generation.secrets.files.keys().copied().collect()) {
+            return Err(format!("secrets {:?}", self.state.secrets));
         }
         Ok(())
     }
@@ -275,6 +289,15 @@ impl Server for Fake {
             if fake.users_made.contains(user) {
                 fake.state.users.remove(user);
             }
+            Ok(())
+        })
+    }
+
+    fn reveal(&mut self, generation: &Generation, other: &Generation) -> Result<()> {
+        self.effect("reveal", |fake| {
+            let both = generation.secrets.files.keys().chain(other.secrets.files.keys());
+            let stays: BTreeSet<Hash> = both.copied().filter(|id| fake.state.secrets.contains(id)).collect();
+            fake.state.secrets = generation.secrets.files.keys().copied().chain(stays).collect();
             Ok(())
         })
     }

@@ -153,7 +153,9 @@ mod tests {
     use std::collections::BTreeSet;
     use stead_model::certificate::{Certificate, Files, Source};
     use stead_model::generation::Generation;
+    use stead_model::name::SecretName;
     use stead_model::probe::Expected;
+    use stead_model::secret::{Content, Part, SecretFile, Version};
     use stead_model::server::Strategy;
     use stead_plan::Step;
 
@@ -171,6 +173,13 @@ mod tests {
                 generation("a2", Strategy::Restart, "n1", "c1", None),
             ),
             ("certificates added", base(), with_certificate(generation("a1", Strategy::Beside, "n1", "c2", None))),
+            ("secret added", base(), with_secret(generation("a2", Strategy::Beside, "n1", "c1", None), 1)),
+            (
+                "secret changed",
+                with_secret(base(), 1),
+                with_secret(generation("a2", Strategy::Beside, "n1", "c1", None), 2),
+            ),
+            ("secret removed", with_secret(generation("a2", Strategy::Beside, "n1", "c1", None), 1), base()),
             ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
             ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
@@ -210,6 +219,16 @@ mod tests {
         };
         let certificate = Certificate { names: vec!["a.test".parse().unwrap()], source: Source::Files(files) };
         generation.certificates.insert("file-a".parse().unwrap(), certificate);
+        generation
+    }
+
+    fn with_secret(mut generation: Generation, value: u8) -> Generation {
+        let name: SecretName = "key".parse().unwrap();
+        let content = Content::Text(vec![Part::Secret(name.clone())]);
+        let file = SecretFile { option: "apps.web.credentials.key".into(), content, owner: None };
+        generation.secrets.versions.insert(name, Version::from_bytes([value; 16]));
+        let id = file.id(&generation.secrets.versions);
+        generation.secrets.files.insert(id, file);
         generation
     }
 

@@ -7,6 +7,7 @@
 
 pub mod certificate;
 pub mod generator;
+pub mod memory;
 pub mod nginx;
 pub mod ports;
 pub mod probe;

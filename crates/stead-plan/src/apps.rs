@@ -14,6 +14,7 @@ use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
 use crate::probes;
 use crate::runtimes::{Mounts, app_key, binds_of_host};
+use crate::secrets::Given;
 use crate::unit_file::{UnitFile, check_line};
 use crate::users;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,12 +76,6 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     let exec_option = format!("apps.{name}.exec");
     let exec = draft.places.resolve(&exec_option, &app.exec, &mut used)?;
     let exec = command::absolute(name, app, &release, &exec)?;
-    let mut environment: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    for (variable, value) in &app.environment {
-        let option = format!("apps.{name}.environment.{variable}");
-        let value = draft.places.resolve(&option, value, &mut used)?;
-        environment.insert(variable.as_str(), (option, value));
-    }
     let user = app.user.clone().unwrap_or_else(|| users::of_app(name));
     let runtime = draft.runtimes.add(
         draft.inputs,
@@ -91,20 +86,20 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     )?;
 
     let mut unit = UnitFile::new(&format!("an instance of the app {name}{}", known_by(app)));
-    unit_section(draft, &mut unit, name, app);
+    let option = format!("apps.{name}");
+    let given = Given { option: &option, environment: &app.environment, credentials: &app.credentials };
+    unit_section(draft, &mut unit, name, app, given.needed());
     unit.section("Service").line("Type", "exec");
     unit.line("User", &user);
     if app.port.is_some() {
         unit.line("EnvironmentFile", format!("{}/%n.env", layout::INSTANCES));
     }
     for (variable, value) in defaults(name, app) {
-        if !environment.contains_key(variable) {
+        if !app.environment.contains_key(variable) {
             unit.environment(&exec_option, variable, &value)?;
         }
     }
-    for (variable, (option, value)) in &environment {
-        unit.environment(option, variable, value)?;
-    }
+    given.write(draft, &mut unit, &mut used)?;
     unit.line("WorkingDirectory", release.path()).line("ExecStart", exec);
     ending(&mut unit, app);
     limits(&mut unit, name, app)?;
@@ -176,14 +171,17 @@ fn mounts(name: &Name, app: &App) -> Mounts {
     mounts
 }
 
-fn unit_section(draft: &Draft<'_>, unit: &mut UnitFile, name: &Name, app: &App) {
+fn unit_section(draft: &Draft<'_>, unit: &mut UnitFile, name: &Name, app: &App, needed: Option<&str>) {
     let named =
         |units: &[UnitName]| -> BTreeSet<String> { units.iter().map(|unit| draft.references.unit(unit)).collect() };
     let mut after = named(&app.after);
     after.insert("network.target".to_owned());
     after.extend(named(&app.requires));
+    after.extend(needed.map(str::to_owned));
+    let mut wants = named(&app.wants);
+    wants.extend(needed.map(str::to_owned));
     unit.section("Unit").line("Description", format!("Stead app {name}"));
-    unit.words("After", after).words("Requires", named(&app.requires)).words("Wants", named(&app.wants));
+    unit.words("After", after).words("Requires", named(&app.requires)).words("Wants", wants);
     // An app that waits for another thing of the server is started again for as long as it takes.
     unit.line("StartLimitIntervalSec", 0);
 }

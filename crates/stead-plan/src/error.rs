@@ -2,7 +2,7 @@
 //!
 //! Every error names the option that has to change, as the operator spells it.
 
-use stead_model::name::Name;
+use stead_model::name::{Name, SecretName};
 
 /// A declaration that cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +90,44 @@ pub enum PlanError {
         option: String,
         /// The name.
         runtime: Name,
+    },
+    /// A text has a secret in it that would be written down with it.
+    #[error(
+        "{option}: a secret would be readable for everybody here; it can stand in `environment`, `credentials` and `basicAuthFile`"
+    )]
+    SecretInClear {
+        /// The option with the text.
+        option: String,
+    },
+    /// A secret is used that the project does not have.
+    #[error("{option}: there is no secret `{secret}`; make it with `stead secret set {secret}`")]
+    NoSecret {
+        /// The option that uses it.
+        option: String,
+        /// The secret.
+        secret: SecretName,
+    },
+    /// A secret is used on a server that may not read it.
+    #[error(
+        "{option}: the server `{server}` may not read the secret `{secret}`; add `{server}` to `{secret}` in secrets/readers.toml, and run `stead secret rekey`"
+    )]
+    SecretNotGranted {
+        /// The option that uses it.
+        option: String,
+        /// The secret.
+        secret: SecretName,
+        /// The server.
+        server: Name,
+    },
+    /// A secret is not encrypted for those who may read it.
+    #[error(
+        "{option}: the secret `{secret}` is not encrypted for exactly those whom secrets/readers.toml names; run `stead secret rekey`"
+    )]
+    SecretNotKeyed {
+        /// The option that uses it.
+        option: String,
+        /// The secret.
+        secret: SecretName,
     },
     /// Two apps are known by one port.
     #[error("apps.{first}.port and apps.{second}.port are both {port}")]

@@ -20,8 +20,13 @@ pub(crate) struct Files {
 impl Files {
     /// Adds a regular file.
     pub(crate) fn add(&mut self, path: &str, text: String) {
-        let object = Object::of(text.as_bytes());
-        self.contents.insert(object.hash, text.into_bytes());
+        self.add_bytes(path, text.into_bytes());
+    }
+
+    /// Adds a regular file of any bytes.
+    pub(crate) fn add_bytes(&mut self, path: &str, content: Vec<u8>) {
+        let object = Object::of(&content);
+        self.contents.insert(object.hash, content);
         self.insert(path, Entry::File(object));
     }
 

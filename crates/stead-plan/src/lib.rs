@@ -4,7 +4,7 @@
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
 //!
 //! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `probes`,
-//! `runtimes`, `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
+//! `runtimes`, `secrets`, `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
 mod certificates;
@@ -17,6 +17,7 @@ mod plan;
 mod probes;
 mod references;
 mod runtimes;
+mod secrets;
 mod services;
 pub mod steps;
 #[cfg(test)]
@@ -27,7 +28,7 @@ mod unit_file;
 mod users;
 
 pub use error::PlanError;
-pub use plan::{Inputs, Planned, plan};
+pub use plan::{Inputs, Planned, Sealed, Standing, plan};
 pub use probes::warnings;
 pub use runtimes::{build_key, runtime_keys};
 pub use steps::{Step, describe, steps};

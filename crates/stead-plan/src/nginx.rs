@@ -29,6 +29,7 @@ use stead_model::layout;
 use stead_model::lock::RuntimeKey;
 use stead_model::name::Name;
 use stead_model::path::AbsolutePath;
+use stead_model::secret::SecretFile;
 use tls::Http2;
 
 /// Stands for the configuration's hash while it is being computed.
@@ -48,6 +49,8 @@ struct Writing<'d, 'a> {
     /// Whether there is a certificate that an authority has to be answered for.
     asks_authorities: bool,
     http2: Http2,
+    /// Files of secrets that it reads.
+    secret_files: Vec<SecretFile>,
 }
 
 /// Adds nginx, if the server has it.
@@ -67,6 +70,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
         used: Used::new(),
         host_folders: BTreeMap::new(),
         certificates,
+        secret_files: Vec::new(),
     };
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     files.insert("nginx.conf".to_owned(), settings::render(&mut writing)?);
@@ -76,7 +80,11 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
         files.insert(format!("sites/{}.conf", file_name(key)), site::render(&mut writing, key, host)?);
     }
     files.retain(|_, text| !text.is_empty());
-    let Writing { used, host_folders, certificates, .. } = writing;
+    let Writing { used, host_folders, certificates, secret_files, .. } = writing;
+    let reads_secrets = !secret_files.is_empty();
+    for file in secret_files {
+        draft.secrets.add(file);
+    }
 
     let configuration = Hash::of_value("stead nginx configuration 1", &files);
     files.insert("status.conf".to_owned(), settings::status(&configuration.to_string()));
@@ -98,7 +106,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
         folders.push(layout::CERTIFICATES.to_owned());
     }
     draft.certificates = certificates;
-    let unit = units::add(draft, &listeners, &runtime, &configuration, &folders);
+    let unit = units::add(draft, &listeners, &runtime, &configuration, &folders, reads_secrets);
     let binds = units::binds_of_test(&folders);
     draft.host_folders.extend(host_folders);
     draft.refer(used);

@@ -10,6 +10,7 @@ use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::lock::LockedInput;
 use stead_model::name::Name;
+use stead_model::secret;
 use stead_model::server::{App, Server};
 use stead_model::tree::Tree;
 
@@ -127,6 +128,9 @@ impl<'a> Places<'a> {
             let unknown = || PlanError::UnknownApp { option: option.to_owned(), app: name.to_owned() };
             let (name, app) = self.server.apps.get_key_value(name).ok_or_else(unknown)?;
             return Ok((self.release(name, app)?, length));
+        }
+        if text.starts_with(secret::PLACEHOLDER) {
+            return Err(PlanError::SecretInClear { option: option.to_owned() });
         }
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
         Err(PlanError::UnknownPlaceholder { option: option.to_owned(), text: text[..end].chars().take(80).collect() })

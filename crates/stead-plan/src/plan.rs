@@ -8,14 +8,16 @@ use crate::files::Files;
 use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
-use crate::{apps, certificates, hooks, nginx, probes, services, users};
+use crate::secrets::SecretFiles;
+use crate::{apps, certificates, hooks, nginx, probes, secrets, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Unit};
 use stead_model::hash::Hash;
 use stead_model::lock::Lock;
-use stead_model::name::{Name, UnitName, UserName};
+use stead_model::name::{Name, SecretName, UnitName, UserName};
 use stead_model::path::AbsolutePath;
+use stead_model::secret::Version;
 use stead_model::server::Server;
 use stead_model::tree::Tree;
 
@@ -28,8 +30,32 @@ pub struct Inputs<'a> {
     pub trees: &'a BTreeMap<Name, Tree>,
     /// What was built of the apps that have a build.
     pub releases: &'a BTreeMap<Name, Tree>,
+    /// The project's secrets, encrypted.
+    pub secrets: &'a BTreeMap<SecretName, Sealed>,
     /// `stead_debian::runtime::RULES`: by which rules packages become a runtime.
     pub rules: u32,
+}
+
+/// A secret of the project, as far as planning knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its file: encrypted.
+    pub content: Vec<u8>,
+    /// Which value it is.
+    pub version: Version,
+    /// How the server stands to it.
+    pub standing: Standing,
+}
+
+/// How a server stands to a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may read it.
+    Granted,
+    /// It may not.
+    NotGranted,
+    /// It may, but the secret is not encrypted for exactly those who may.
+    NotKeyed,
 }
 
 /// A generation, and everything that it consists of.
@@ -56,6 +82,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) users: BTreeSet<UserName>,
     pub(crate) host_folders: BTreeMap<AbsolutePath, String>,
     pub(crate) certificates: Certificates,
+    pub(crate) secrets: SecretFiles<'a>,
 }
 
 /// The generation of this server. Same arguments, same bytes.
@@ -75,12 +102,14 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         users: BTreeSet::new(),
         host_folders: BTreeMap::new(),
         certificates: Certificates::new(),
+        secrets: SecretFiles::new(server, inputs.secrets),
     };
     apps::add(&mut draft)?;
     services::add(&mut draft)?;
     let nginx = nginx::add(&mut draft)?;
     certificates::add(&mut draft)?;
     let hooks = hooks::add(&mut draft)?;
+    let secrets = secrets::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
     }
@@ -97,6 +126,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         hooks,
         probes: probes::of(server)?,
         certificates: draft.certificates,
+        secrets,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

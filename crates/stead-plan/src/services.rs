@@ -7,6 +7,7 @@ use crate::error::PlanError;
 use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
 use crate::runtimes::{Mounts, binds_of_host, key};
+use crate::secrets::Given;
 use crate::unit_file::{UnitFile, values};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::generation::{Role, Unit};
@@ -50,19 +51,18 @@ fn add_service(draft: &mut Draft<'_>, name: &Name, service: &SystemdService) -> 
     description(&mut unit, &option, service.description.as_ref(), &format!("Stead service {name}"))?;
     let named =
         |units: &[UnitName]| -> BTreeSet<String> { units.iter().map(|unit| draft.references.unit(unit)).collect() };
-    let after: BTreeSet<String> = named(&service.after).into_iter().chain(named(&service.requires)).collect();
-    unit.words("After", after).words("Before", named(&service.before));
-    unit.words("Requires", named(&service.requires)).words("Wants", named(&service.wants));
+    let given = Given { option: &option, environment: &service.environment, credentials: &service.credentials };
+    let needed = || given.needed().map(str::to_owned);
+    let after: BTreeSet<String> =
+        named(&service.after).into_iter().chain(named(&service.requires)).chain(needed()).collect();
+    unit.words("After", after).words("Before", named(&service.before)).words("Requires", named(&service.requires));
+    unit.words("Wants", named(&service.wants).into_iter().chain(needed()).collect::<BTreeSet<String>>());
     for (key, setting) in &unit_config {
         unit.setting(&format!("{option}.unitConfig"), key, setting)?;
     }
 
     unit.section("Service");
-    for (variable, value) in &service.environment {
-        let option = format!("{option}.environment.{variable}");
-        let value = draft.places.resolve(&option, value, &mut used)?;
-        unit.environment(&option, variable.as_str(), &value)?;
-    }
+    given.write(draft, &mut unit, &mut used)?;
     if let Some(runtime) = &service.runtime {
         run_from(draft, &mut unit, name, runtime, &config, &used)?;
     }

@@ -1,12 +1,12 @@
 //! The described system in miniature, for the tests of every part.
 
-use crate::{Inputs, PlanError, Planned, plan};
+use crate::{Inputs, PlanError, Planned, Sealed, plan};
 use std::collections::BTreeMap;
 use stead_model::certificate::{Acme, Authority, Certificate, KeyType, LETS_ENCRYPT, Source};
 use stead_model::hash::{Hash, Sha256};
 use stead_model::hooks::Hooks;
 use stead_model::lock::{FORMAT, Lock, LockedInput, LockedPackage, LockedRuntime, RuntimeKey};
-use stead_model::name::{Name, Port};
+use stead_model::name::{Name, Port, SecretName};
 use stead_model::server::{
     App, Build, Health, HealthCheck, Limits, Location, Nginx, Restart, RestartPolicy, Runtime, Server, Setting,
     Strategy, SystemdService, SystemdTimer, VirtualHost,
@@ -20,6 +20,7 @@ pub(crate) struct Fixture {
     pub(crate) lock: Lock,
     pub(crate) trees: BTreeMap<Name, Tree>,
     pub(crate) releases: BTreeMap<Name, Tree>,
+    pub(crate) secrets: BTreeMap<SecretName, Sealed>,
 }
 
 /// A tree of files; a path that ends with `*` is executable.
@@ -95,6 +96,7 @@ pub(crate) fn app(source: &str, exec: &str, port: Option<u16>) -> App {
         packages: vec!["libc6".parse().unwrap()],
         debian: None,
         environment: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         port: port.and_then(Port::new),
         port_variable: "PORT".parse().unwrap(),
         user: None,
@@ -121,6 +123,7 @@ pub(crate) fn service(config: &[(&str, Setting)]) -> SystemdService {
         wants: Vec::new(),
         wanted_by: Vec::new(),
         environment: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         service_config: settings(config),
         unit_config: BTreeMap::new(),
     }
@@ -227,7 +230,8 @@ impl Fixture {
             probes: BTreeMap::new(),
             acme: Acme::default(),
         };
-        let mut fixture = Self { server, lock: Lock::empty(), trees: BTreeMap::new(), releases: BTreeMap::new() };
+        let (trees, releases, secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut fixture = Self { server, lock: Lock::empty(), trees, releases, secrets };
         fixture.input("portfolio", tree(&[("index.html", "hello"), ("404.html", "no")]));
         fixture.input(
             "billtracker",
@@ -272,7 +276,8 @@ impl Fixture {
     }
 
     pub(crate) fn try_plan(&self) -> Result<Planned, PlanError> {
-        plan(&self.server, &Inputs { lock: &self.lock, trees: &self.trees, releases: &self.releases, rules: 1 })
+        let Self { server, lock, trees, releases, secrets } = self;
+        plan(server, &Inputs { lock, trees, releases, secrets, rules: 1 })
     }
 
     pub(crate) fn plan(&self) -> Planned {

@@ -129,7 +129,9 @@ fn placeholders_of_nothing_are_refused() {
     fixture.place().root = Some("/@stead/releases/shop/public".to_owned());
     assert!(fixture.error().contains("there is no app `shop`"));
     fixture.place().root = Some("/@stead/secrets/key".to_owned());
-    assert!(fixture.error().contains("`/@stead/secrets/key` is not supported by this version"));
+    assert!(fixture.error().contains("a secret would be readable for everybody here"));
+    fixture.place().root = Some("/@stead/moons/io".to_owned());
+    assert!(fixture.error().contains("`/@stead/moons/io` is not supported by this version"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ refused! {
     an_option_of_a_later_version: "{\n  services.nginx.virtualHosts.\"a.example\" = {\n    enableACME = true,\n    root = \"/srv/a\",\n  },\n}\n";
     a_service_of_a_later_version: "{\n  services.postgresql.enable = true,\n}\n";
     a_function_of_a_later_version: "{ networking.firewall.allowedTCPPorts = [80] }\n";
-    a_secret_that_reaches_an_app: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.KEY = secret \"key\" },\n}\n";
+    a_secret_in_a_command: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run %{secret \"key\"}\" },\n}\n";
     an_app_name_that_cannot_be: "{ apps.\"My_Shop\" = { source = \"/srv/shop\", exec = \"run\" } }\n";
     a_variable_name_that_cannot_be: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.\"MY-VAR\" = \"1\" } }\n";
     an_unknown_debian_input: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", debian = \"debina\" } }\n";

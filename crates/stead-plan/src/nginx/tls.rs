@@ -6,12 +6,14 @@
 use super::listen::{HTTP, HTTPS, Place, server_names};
 use super::{Writing, value};
 use crate::error::PlanError;
+use crate::secrets;
 use std::fmt::Write;
 use stead_model::certificate::{Certificate, Files, Source};
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::Domain;
 use stead_model::path::AbsolutePath;
+use stead_model::secret::{Content, SecretFile};
 use stead_model::server::{SiteCertificate, SiteTls, TlsUse, VirtualHost};
 
 /// Mozilla's intermediate profile, version 5.7, but for the ciphers that need Diffie-Hellman parameters: no client that
@@ -215,6 +217,13 @@ pub(super) fn password(
 ) -> Result<String, PlanError> {
     let Some(file) = file else { return Ok(String::new()) };
     let option = format!("{option}.basicAuthFile");
+    if let Some(template) = secrets::template(&option, file.as_str())? {
+        let owner = Some(super::units::USER.parse().expect("the user of web servers has a valid name"));
+        let file = SecretFile { option, content: Content::Text(template), owner };
+        let place = writing.draft.secrets.place(&file)?;
+        writing.secret_files.push(file);
+        return Ok(format!("{indent}auth_basic \"Restricted\";\n{indent}auth_basic_user_file {place};\n"));
+    }
     let resolved = writing.resolve(&option, file.as_str())?;
     if resolved.starts_with(layout::STATE) {
         return Err(PlanError::bad(

@@ -7,6 +7,7 @@ use super::listen::Listeners;
 use crate::certificates;
 use crate::plan::{Draft, unit_name};
 use crate::runtimes::binds_of_host;
+use crate::secrets;
 use crate::unit_file::UnitFile;
 use stead_model::generation::{Role, Unit};
 use stead_model::hash::Hash;
@@ -22,7 +23,7 @@ pub(super) const JOURNAL: &str = "/run/systemd/journal/dev-log";
 /// The socket on which nginx tells what it serves.
 pub(super) const STATUS: &str = "/run/stead/sockets/nginx.sock";
 /// Debian's user for web servers; in every Debian and Ubuntu (base-passwd).
-const USER: &str = "www-data";
+pub(super) const USER: &str = "www-data";
 /// What an instance is given beyond its drain time, until it is killed.
 const GRACE_SECONDS: u32 = 5;
 
@@ -33,12 +34,13 @@ pub(super) fn add(
     runtime: &Hash,
     configuration: &Hash,
     folders: &[String],
+    reads_secrets: bool,
 ) -> UnitName {
     let sockets = listeners.sockets();
     let names: Vec<String> =
         sockets.keys().map(|name| format!("{name}.socket")).chain(["stead-nginx-status.socket".to_owned()]).collect();
     let count = sockets.values().map(Vec::len).sum::<usize>() + 1;
-    let text = instance(draft, runtime, &names, count, folders);
+    let text = instance(draft, runtime, &names, count, folders, reads_secrets);
     let digest = Hash::of(text.as_bytes());
     let unit = unit_name(&format!("stead-nginx@{}.service", digest.short()));
     draft.files.add_unit(&unit, text, ["multi-user.target"]);
@@ -54,12 +56,21 @@ pub(super) fn add(
     unit
 }
 
-fn instance(draft: &Draft<'_>, runtime: &Hash, sockets: &[String], count: usize, folders: &[String]) -> String {
+fn instance(
+    draft: &Draft<'_>,
+    runtime: &Hash,
+    sockets: &[String],
+    count: usize,
+    folders: &[String],
+    reads_secrets: bool,
+) -> String {
     let mut unit = UnitFile::new("an nginx instance");
     // What puts a stand-in in the place of a certificate that cannot be read: at a boot, or whenever nginx starts again.
     let certificates = (!draft.certificates.is_empty()).then_some(certificates::READY);
+    let secrets = reads_secrets.then_some(secrets::UNIT);
     unit.section("Unit").line("Description", "Stead nginx");
-    unit.words("After", ["network.target"].into_iter().chain(certificates)).words("Wants", certificates);
+    unit.words("After", ["network.target"].into_iter().chain(certificates).chain(secrets));
+    unit.words("Wants", certificates.into_iter().chain(secrets));
     unit.line("StartLimitIntervalSec", 0);
     unit.section("Service").line("Type", "exec").line("User", USER);
     unit.line("Sockets", sockets.join(" "));
