@@ -36,8 +36,12 @@ const NEEDED: [(&str, &str); 22] = [
 ];
 
 /// What only tests use besides: a browser, which is large, what makes it trust an authority, and a place for sslyze.
-const FOR_TESTS: [(&str, &str); 3] =
-    [("chromium", "chromium"), ("certutil", "libnss3-tools"), ("/var/lib/dpkg/info/python3-venv.list", "python3-venv")];
+const FOR_TESTS: [(&str, &str); 4] = [
+    ("age", "age"),
+    ("chromium", "chromium"),
+    ("certutil", "libnss3-tools"),
+    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv"),
+];
 
 /// Version of cargo-nextest when it has to be built here: the last that the oldest supported Rust can build.
 const NEXTEST: &str = "0.9.128";

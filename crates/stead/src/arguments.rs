@@ -3,7 +3,10 @@
 //! Low-level arguments end here: commands take typed values. Unknown options and commands are
 //! refused by `clap` with a suggestion, and exit with 2.
 
+mod secret;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use secret::{Keys, Secret};
 use std::path::PathBuf;
 
 /// One declaration becomes a whole running server, and can be taken back.
@@ -31,6 +34,7 @@ Exit codes:
 Environment:
   STEAD_CACHE           what can be made again: packages, indexes, builds (~/.cache/stead)
   STEAD_STATE           labs (~/.local/share/stead)
+  STEAD_IDENTITY        your private key, for secrets (~/.ssh/id_ed25519)
   STEAD_DEBIAN_MIRROR   the Debian mirror, where a project names none (else apt's sources)
   NO_COLOR              no colours")]
 pub(crate) struct Arguments {
@@ -319,6 +323,12 @@ Examples:
         #[command(flatten)]
         target: Target,
     },
+    /// Values that nobody else may read: in the repository, encrypted
+    ///
+    /// They are the files secrets/NAME.age, in the format of age. secrets/readers.toml says who may read which: operators, by
+    /// their SSH or age keys, and servers, by their host keys. In a declaration: `secret "NAME"`.
+    #[command(subcommand)]
+    Secret(Secret),
     /// Disposable servers on this machine, real systemd and real SSH
     ///
     /// A lab is a Debian in a container with its own address, limited to the cores and memory of a small server; or in
@@ -483,6 +493,8 @@ pub(crate) enum Agent {
         #[arg(long)]
         renew: bool,
     },
+    /// Make the files of secrets of the active generation, in memory
+    Secrets,
     /// Let an instance of an app go when nobody is connected to it any more
     Drain {
         /// Its unit

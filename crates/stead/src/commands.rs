@@ -7,6 +7,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod lab;
 pub(crate) mod plan;
+pub(crate) mod secret;
 pub(crate) mod update;
 
 use crate::arguments::Arguments;

@@ -30,6 +30,21 @@ pub(crate) fn debian_mirror() -> Option<String> {
     variable("STEAD_DEBIAN_MIRROR")
 }
 
+/// The private keys that secrets are opened with, unless others are named (`STEAD_IDENTITY`, else the usual places).
+pub(crate) fn identities() -> Vec<PathBuf> {
+    if let Some(path) = variable("STEAD_IDENTITY") {
+        return vec![path.into()];
+    }
+    let home = PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".into()));
+    let own = variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from).join("stead/identity");
+    vec![home.join(".ssh/id_ed25519"), home.join(".ssh/id_rsa"), own]
+}
+
+/// The operator's editor, as a command of the shell (`VISUAL`, `EDITOR`, else vi).
+pub(crate) fn editor() -> String {
+    variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".into())
+}
+
 /// Whether colours are unwanted (`NO_COLOR`, no-color.org).
 pub(crate) fn no_colour() -> bool {
     variable("NO_COLOR").is_some()
@@ -43,13 +58,18 @@ fn user_by_number() -> Option<String> {
     list.lines().find(is_it)?.split(':').next().map(str::to_owned)
 }
 
-/// `user@host` of the operator, for the history.
-pub(crate) fn operator() -> String {
-    let user = variable("SUDO_USER")
+/// The operator's name on this machine.
+pub(crate) fn user() -> String {
+    variable("SUDO_USER")
         .or_else(|| variable("USER"))
         .or_else(|| variable("LOGNAME"))
         .or_else(user_by_number)
-        .unwrap_or_else(|| "unknown".into());
+        .unwrap_or_else(|| "unknown".into())
+}
+
+/// `user@host` of the operator, for the history.
+pub(crate) fn operator() -> String {
+    let user = user();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
 }

@@ -106,6 +106,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
             let target = Target { server: server.clone(), place: place.clone() };
             commands::inspect::pin(global, &target, generation.as_deref(), !remove, output)
         }
+        Command::Secret(secret) => commands::secret::secret(global, secret, output),
         Command::Verify { target } => commands::inspect::verify(global, target, output),
         Command::Lab(lab) => return commands::lab::lab(lab, output),
         Command::Completions { shell } => {

@@ -66,6 +66,22 @@ impl Output {
         }
     }
 
+    /// Bytes of data as they are; on a terminal, a line break after them.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let print = || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes)?;
+            if std::io::stdout().is_terminal() && bytes.last() != Some(&b'\n') {
+                out.write_all(b"\n")?;
+            }
+            out.flush()
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Whether the command's JSON document is out, as far as one is wanted.
     pub(crate) fn has_told(&self) -> bool {
         self.told.get()

@@ -19,10 +19,11 @@ use stead_inputs::url::InputUrl;
 use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::lock::{Lock, RuntimeKey};
-use stead_model::name::{Name, PackageName};
+use stead_model::name::{Name, PackageName, SecretName};
 use stead_model::server::{App, Server};
 use stead_model::tree::{Entry, Object, Tree};
-use stead_plan::{Inputs, Planned};
+use stead_plan::{Inputs, Planned, Sealed, Standing};
+use stead_secrets::{key, sealed};
 
 /// Where the lock is, below the project's folder.
 const LOCK: &str = "stead.lock";
@@ -135,6 +136,28 @@ fn unreadable_lock(error: &stead_inputs::lockfile::Error) -> &'static str {
     }
 }
 
+/// The project's secrets, as they are encrypted, and how this server stands to each.
+fn sealed(root: &Path, server: &Server) -> Result<BTreeMap<SecretName, Sealed>, Failure> {
+    let secrets = stead_secrets::folder::Secrets::load(root).map_err(|error| Failure::request(chain(&error)))?;
+    let mut found = BTreeMap::new();
+    for (name, content) in secrets.sealed {
+        let file = stead_secrets::folder::Secrets::file(&name);
+        let head = sealed::head(&content).map_err(|error| {
+            Failure::request(format!("{file}: {error}"))
+                .hint("restore it from version control, or set it anew with `stead secret set`")
+        })?;
+        let readers = secrets.readers.of(&name);
+        let is_keyed = head.readers.is_none_or(|known| known == key::digest(readers.values().copied()));
+        let standing = match readers.contains_key(&server.name) {
+            false => Standing::NotGranted,
+            true if !is_keyed => Standing::NotKeyed,
+            true => Standing::Granted,
+        };
+        found.insert(name, Sealed { content, version: head.version, standing });
+    }
+    Ok(found)
+}
+
 impl Loaded {
     /// The lock's file.
     pub(crate) fn lock_file(&self) -> PathBuf {
@@ -242,11 +265,10 @@ impl Loaded {
         }
         let trees: BTreeMap<Name, Tree> =
             snapshots.iter().map(|(name, snapshot)| (name.clone(), snapshot.tree.clone())).collect();
-        let planned = stead_plan::plan(
-            server,
-            &Inputs { lock, trees: &trees, releases: &releases, rules: stead_debian::runtime::RULES },
-        )
-        .map_err(|error| Failure::request(chain(&error)))?;
+        let secrets = sealed(&self.root, server)?;
+        let rules = stead_debian::runtime::RULES;
+        let inputs = Inputs { lock, trees: &trees, releases: &releases, secrets: &secrets, rules };
+        let planned = stead_plan::plan(server, &inputs).map_err(|error| Failure::request(chain(&error)))?;
         bytes.texts = planned.contents.iter().map(|(hash, text)| (*hash, text.clone())).collect();
         Ok(Ready { planned, bytes })
     }

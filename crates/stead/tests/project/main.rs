@@ -9,5 +9,6 @@ mod declaration;
 mod lock;
 mod mirror;
 mod operator;
+mod secrets;
 mod sites;
 mod words;

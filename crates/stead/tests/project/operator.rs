@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -125,14 +126,22 @@ impl Operator {
 
     /// The program, with these words, in the project's folder, without a terminal.
     pub(crate) fn stead(&self, words: &[&str]) -> Ended {
+        self.stead_with(words, b"")
+    }
+
+    /// [`Operator::stead`], with this on its standard input.
+    pub(crate) fn stead_with(&self, words: &[&str], input: &[u8]) -> Ended {
         let mut program = Command::new(env!("CARGO_BIN_EXE_stead"));
         program.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.folder.path());
         program
             .env("STEAD_CACHE", self.folder.path().join("cache"))
             .env("STEAD_STATE", self.folder.path().join("state"));
         program.env("STEAD_DEBIAN_MIRROR", format!("http://127.0.0.1:{}/debian", closed_port()));
-        program.envs(&self.environment).current_dir(self.root()).args(words).stdin(Stdio::null());
-        let output = program.output().unwrap();
+        program.envs(&self.environment).current_dir(self.root()).args(words);
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Whoever does not want it may have gone.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
         Ended {
             code: output.status.code().expect("the program ends by itself"),
             out: self.normal(&output.stdout),
@@ -223,7 +232,7 @@ pub(crate) fn mirror_with(answer: impl Fn(&str) -> Answer + Send + Sync + 'stati
 }
 
 fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) -> std::io::Result<()> {
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader};
     let mut lines = BufReader::new(stream).lines();
     let mut path = String::new();
     while let Some(line) = lines.next().transpose()? {
