@@ -209,12 +209,8 @@ impl Session {
 
     fn render(&self, kind: Kind, diagnostic: Diagnostic<FileId>, mut files: Files, hidden: bool) -> Failure {
         let message = diagnostic.message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        let place = diagnostic.labels.iter().find(|label| label.style == LabelStyle::Primary).and_then(|label| {
-            let before = files.source(label.file_id).get(..label.range.start)?;
-            let file = self.shorten(&files.name(label.file_id).to_string_lossy());
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            Some(Place { file, line: before.matches('\n').count() + 1, column })
-        });
+        let primary = diagnostic.labels.iter().find(|label| label.style == LabelStyle::Primary);
+        let place = primary.and_then(|label| self.place_in(&files, label.file_id, label.range.start));
         if hidden {
             let at = place.as_ref().map(|place| format!("  --> {place}\n")).unwrap_or_default();
             let text = format!("error: {message}\n{at}");
@@ -223,6 +219,18 @@ impl Session {
         let plain = self.shorten(&report_as_str(&mut files, diagnostic.clone(), ColorOpt::Never));
         let coloured = self.shorten(&report_as_str(&mut files, diagnostic, ColorOpt::AlwaysAnsi));
         Failure::new(kind, self.shorten(&message), place, plain, coloured)
+    }
+
+    /// A place, as people are told it.
+    pub(crate) fn spell_place(&self, span: RawSpan) -> Option<Place> {
+        self.place_in(self.files(), span.src_id, span.start.to_usize())
+    }
+
+    fn place_in(&self, files: &Files, id: FileId, start: usize) -> Option<Place> {
+        let before = files.source(id).get(..start)?;
+        let file = self.shorten(&files.name(id).to_string_lossy());
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some(Place { file, line: before.matches('\n').count() + 1, column })
     }
 
     /// Paths relative to the project, where they are in it or beside it.

@@ -14,6 +14,7 @@ mod explain;
 pub mod failure;
 mod language;
 mod nginx;
+mod place;
 mod probes;
 pub mod project;
 pub mod reference;

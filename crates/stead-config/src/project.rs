@@ -125,10 +125,20 @@ impl Project {
         apart(|| self.evaluate(sources))
     }
 
-    fn evaluate(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<BTreeMap<Name, Server>, Failure> {
+    /// The evaluated project as it is, whatever is wrong with single values of it.
+    pub(crate) fn configurations(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<(Session, Node), Failure> {
+        self.walk(sources).map(|(session, node, _)| (session, node))
+    }
+
+    fn walk(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<(Session, Node, Vec<Problem>), Failure> {
         let mut session = Session::new(&self.root);
         session.inputs = self.inputs.keys().map(Name::to_string).collect();
-        let (mut node, problems) = session.evaluate(self.program(sources)?)?;
+        let (node, problems) = session.evaluate(self.program(sources)?)?;
+        Ok((session, node, problems))
+    }
+
+    fn evaluate(&self, sources: &BTreeMap<Name, PathBuf>) -> Result<BTreeMap<Name, Server>, Failure> {
+        let (session, mut node, problems) = self.walk(sources)?;
         let mut configurations = node.take("configurations");
         let (of_outputs, of_servers): (Vec<_>, Vec<_>) =
             problems.into_iter().partition(|problem| problem.path.first().is_none_or(|name| name != "configurations"));

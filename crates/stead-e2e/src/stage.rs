@@ -15,6 +15,12 @@ use xtask::load::{self, Config, Connections, Handle, Target};
 const ON_A_SERVER: [&str; 11] =
     ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "pin", "verify"];
 
+/// Commands that have a soak.
+const TRIALS: [&str; 3] = ["up", "deploy", "rollback"];
+/// The seconds of it, unless a test says others: the usual five, in each of some two hundred deploys, would be a
+/// quarter of an hour.
+const SOAK: &str = "2";
+
 /// Everything that an end-to-end test needs. Removed when dropped.
 #[derive(Debug)]
 pub struct Stage {
@@ -55,6 +61,9 @@ impl Stage {
         command.arg(first);
         if ON_A_SERVER.contains(first) {
             command.args(["--lab", self.lab.name()]);
+        }
+        if TRIALS.contains(first) && !rest.iter().any(|word| ["--soak", "--attach"].contains(word)) {
+            command.args(["--soak", SOAK]);
         }
         command.args(rest);
         command

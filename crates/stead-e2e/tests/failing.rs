@@ -78,7 +78,7 @@ at_once, BaseHTTPRequestHandler.send_response = BaseHTTPRequestHandler.send_resp
     }
 
     // Healthy at first, so that visitors meet it: what it cannot spoil is the other site.
-    for (seconds, words) in [("1.0", ["up"].as_slice()), ("2.0", &["up", "--soak", "4"])] {
+    for (seconds, words) in [("1.0", ["up", "--soak", "5"].as_slice()), ("2.0", &["up", "--soak", "4"])] {
         let visitors = stage.visitors(&[("site.small", "/")], &[]);
         let prelude = format!(
             "def leave():\n    print('I have to go', flush=True)\n    os._exit(7)\nthreading.Timer({seconds}, leave).start()"

@@ -3,7 +3,8 @@
 //! The long run is `cargo xtask chaos`; its program is `examples/chaos.rs`.
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
-use std::process::Stdio;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use stead_e2e::lab::Machine;
 use stead_e2e::power::{Kind, Server};
@@ -47,7 +48,8 @@ fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_paren
     assert_eq!(status["active"].as_str(), Some(&*parent), "{outcome}");
     assert_eq!(stage.get("app.small", "/").body, "one");
     small.prelude = String::new();
-    a_clock_that_jumps_neither_ends_nor_hides_an_activation(&stage, small);
+    a_clock_that_jumps_neither_ends_nor_hides_an_activation(&stage, small.clone());
+    a_certificate_is_whole_when_the_power_goes_while_it_is_written(&stage, small);
 }
 
 /// In the machine of the test above, whose clock is its own: booting another one takes longer than this.
@@ -73,6 +75,48 @@ fn a_clock_that_jumps_neither_ends_nor_hides_an_activation(stage: &Stage, mut sm
     let history = stage.stead(&["history"]).well().json();
     assert_eq!((&history[0]["generation"], &history[1]["generation"]), (&fourth.into(), &third.into()), "{history}");
     assert_eq!(stage.lab.run("ls /var/lib/stead/activations/unfinished 2>/dev/null || true"), "");
+}
+
+/// In the same machine. Two certificates take turns in the place of the operator's files, and are taken over and served again and
+/// again, until the power is cut: what is served afterwards is one of the two, with its key.
+fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage, mut small: Small) {
+    let one = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=site.small \
+        -addext subjectAltName=DNS:site.small";
+    let pairs = format!("mkdir -p /etc/own && cd /etc/own && for pair in a b; do {one} -out $pair.pem -keyout $pair.key; done");
+    stage.lab.run(&format!("({pairs} && cp a.pem site.pem && cp a.key site.key) 2>&1"));
+    small.extra.push_str(
+        "services.nginx.virtualHosts.\"site.small\" =
+            { addSSL = true, sslCertificate = \"/etc/own/site.pem\", sslCertificateKey = \"/etc/own/site.key\" },",
+    );
+    small.write(&stage.project);
+    stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
+    let roots = stage.lab.folder().join("roots.pem");
+    fs::write(&roots, stage.lab.run("cat /etc/own/a.pem /etc/own/b.pem")).expect("a file can be written");
+    // Whose issuer is which of the two, only the key can tell: curl checks the one against the other.
+    let served = || {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", "20", "--cacert"]).arg(&roots);
+        let to = format!("::{}:", stage.lab.address());
+        let output = curl.args(["--connect-to", &to, "https://site.small/"]).output();
+        output.expect("curl is on this machine").stdout
+    };
+    assert_eq!(served(), small.page.as_bytes());
+
+    let turns = "cd /etc/own && while :; do for pair in b a; do
+        cp $pair.pem site.pem && cp $pair.key site.key && /var/lib/stead/agent agent certificates --renew && echo turned
+    done; done";
+    stage.lab.run(&format!("systemd-run --unit=turns sh -c '{turns}'"));
+    // Not before it is at it: twice there and back.
+    wait::until("certificates take turns", Duration::from_secs(240), || {
+        let count = stage.lab.run("journalctl -u turns --no-pager -o cat | grep -c turned || true");
+        count.parse::<u32>().is_ok_and(|count| count >= 4).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(fastrand::Rng::with_seed(seed()).u64(0..4000)));
+    stage.lab.cut_and_boot();
+    wait::until_is("the site", Duration::from_secs(120), small.page.clone().into_bytes(), served);
+    let look = "cd /var/lib/stead-acme/certificates/*/live && openssl x509 -in fullchain.pem -noout -pubkey > /tmp/one &&
+        openssl pkey -in key.pem -pubout > /tmp/two && cmp /tmp/one /tmp/two";
+    stage.lab.run(look);
 }
 
 /// A program that is killed when it goes out of scope, whatever else happens.

@@ -37,8 +37,14 @@ impl<'a> SecretFiles<'a> {
     /// # Errors
     /// When a secret in it is not there, or not for this server.
     pub(crate) fn place(&self, file: &SecretFile) -> Result<String, PlanError> {
-        for name in file.secrets() {
-            let (option, secret) = (file.option.clone(), name.clone());
+        self.check(&file.option, file.secrets())?;
+        Ok(format!("{}/{}", layout::SECRETS, self.id(file)))
+    }
+
+    /// Whether an option may use these secrets.
+    fn check<'s>(&self, option: &str, secrets: impl IntoIterator<Item = &'s SecretName>) -> Result<(), PlanError> {
+        for name in secrets {
+            let (option, secret) = (option.to_owned(), name.clone());
             let sealed = self.sealed.get(name);
             let sealed =
                 sealed.ok_or_else(|| PlanError::NoSecret { option: option.clone(), secret: secret.clone() })?;
@@ -50,7 +56,7 @@ impl<'a> SecretFiles<'a> {
                 Standing::NotKeyed => return Err(PlanError::SecretNotKeyed { option, secret }),
             }
         }
-        Ok(format!("{}/{}", layout::SECRETS, self.id(file)))
+        Ok(())
     }
 
     /// Adds a file, whose place was asked for before.
@@ -107,6 +113,7 @@ impl Given<'_> {
         for (variable, value) in self.environment {
             let option = format!("{}.environment.{variable}", self.option);
             if let Some(template) = template(&option, value)? {
+                draft.secrets.check(&option, template.iter().filter_map(secret::Part::secret))?;
                 hidden.insert(variable.clone(), template);
                 continue;
             }

@@ -1,6 +1,6 @@
-//! Where in the operator's own files a line stands that nginx refuses.
+//! Where in the operator's own files stands what turned out to be wrong.
 //!
-//! nginx reads rendered files; what it refuses was nearly always written by hand in an `extraConfig`,
+//! An option that planning or the server refuses is where it was declared. nginx reads rendered files; what it refuses was nearly always written by hand in an `extraConfig`,
 //! word for word. Looks for that text in the project's Nickel files. Reads only, and guesses nothing:
 //! no place is told when the text is in none, or in too many.
 
@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::project::Loaded;
 use std::fs;
 use std::path::{Path, PathBuf};
+use stead_model::name::Name;
 
 /// Most places that are told.
 const MOST_PLACES: usize = 3;
@@ -40,6 +41,15 @@ pub(crate) fn added(mut failure: Failure, project: &Loaded) -> Failure {
         }
     }
     failure.what = lines.join("\n");
+    failure
+}
+
+/// The failure, with the place of the option that its first line begins with.
+pub(crate) fn of_option(mut failure: Failure, project: &Loaded, server: &Name) -> Failure {
+    let (first, rest) = failure.what.split_once('\n').unwrap_or((&failure.what, ""));
+    let Some(place) = project.project.place_of(&project.sources, server, first) else { return failure };
+    let rest = if rest.is_empty() { String::new() } else { format!("\n{rest}") };
+    failure.what = format!("{first}\n  --> {place}{rest}");
     failure
 }
 

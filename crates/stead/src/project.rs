@@ -7,6 +7,7 @@ use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::Output;
 use crate::packages::Packages;
+use crate::place;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ const LOCK: &str = "stead.lock";
 
 /// A project whose files have been read and evaluated.
 pub(crate) struct Loaded {
+    /// As it is declared, to ask where.
+    pub(crate) project: Project,
+    /// Where each path input lies on this machine.
+    pub(crate) sources: BTreeMap<Name, PathBuf>,
     pub(crate) root: PathBuf,
     pub(crate) declared: BTreeMap<Name, Declared>,
     pub(crate) servers: BTreeMap<Name, Server>,
@@ -110,7 +115,7 @@ pub(crate) fn load(root: &Path, output: &Output) -> Result<Loaded, Failure> {
     for server in servers.values() {
         runtimes.extend(stead_plan::runtime_keys(server));
     }
-    Ok(Loaded { root: project.root, declared, servers, lock, runtimes })
+    Ok(Loaded { root: project.root.clone(), project, sources, declared, servers, lock, runtimes })
 }
 
 /// A name that is not among those that the project has.
@@ -268,7 +273,8 @@ impl Loaded {
         let secrets = sealed(&self.root, server)?;
         let rules = stead_debian::runtime::RULES;
         let inputs = Inputs { lock, trees: &trees, releases: &releases, secrets: &secrets, rules };
-        let planned = stead_plan::plan(server, &inputs).map_err(|error| Failure::request(chain(&error)))?;
+        let planned = stead_plan::plan(server, &inputs)
+            .map_err(|error| place::of_option(Failure::request(chain(&error)), self, &server.name))?;
         bytes.texts = planned.contents.iter().map(|(hash, text)| (*hash, text.clone())).collect();
         Ok(Ready { planned, bytes })
     }

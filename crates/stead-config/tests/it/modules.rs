@@ -1,6 +1,7 @@
 //! How modules become one configuration: merging, overriding, laziness, and other formats.
 
 use crate::common::{DESIGN, Files};
+use std::collections::BTreeMap;
 use stead_model::probe::{Side, Timing};
 
 const SITE: &str = r#"{ services.nginx.virtualHosts."a.example" = { root = "/var/www/a", locations."/".index | default = "index.html" } }"#;
@@ -126,4 +127,27 @@ fn a_probe_is_asked_from_both_sides_unless_it_is_of_the_server_itself_or_says_ot
     assert_eq!((shop.certificate_days, server.probes["secure"].certificate_days), (None, Some(14)));
     assert_eq!(server.probes["far"].from, [Side::Operator].into());
     assert_eq!(server.probes["far"].timing, Timing { interval: 500, timeout: 1000, deadline: 2000, passes: 3 });
+}
+
+#[test]
+fn an_option_is_found_where_it_is_written_or_else_around_it() {
+    let files = Files::with_modules(&[
+        "{\n  services.nginx.virtualHosts.\"a.test\" = {\n    root = \"/srv/a\",\n    locations.\"/x\".proxyPass = \"http://127.0.0.1:9\",\n  },\n}\n",
+        "{\n  apps.web = { source = \"/srv/web\", exec = \"run\", environment.KEY = \"1\" },\n}\n",
+    ]);
+    let project = files.load().unwrap();
+    let place = |words: &str| {
+        let found = project.place_of(&BTreeMap::new(), &"web".parse().unwrap(), words);
+        found.map(|place| place.to_string())
+    };
+    let site = "services.nginx.virtualHosts.\"a.test\"";
+    assert_eq!(place(&format!("{site}.root: no")).as_deref(), Some("module1.ncl:3:12"));
+    assert_eq!(place(&format!("{site}.locations.\"/x\".proxyPass: no")).as_deref(), Some("module1.ncl:4:33"));
+    // What nobody wrote is looked for around it.
+    assert_eq!(place(&format!("{site}.sslCertificate: no")).as_deref(), Some("module1.ncl:2:31"));
+    assert_eq!(place(&format!("{site} and \"b.test\" both answer")).as_deref(), Some("module1.ncl:2:31"));
+    assert_eq!(place("apps.web.environment.KEY: no").as_deref(), Some("module2.ncl:2:69"));
+    assert_eq!(place("apps.web.exec.more"), place("apps.web.exec"));
+    assert_eq!(place("apps.webster.exec: no"), None);
+    assert_eq!(place("no option at all"), None);
 }

@@ -114,7 +114,7 @@ fn what_is_missing_or_not_for_this_server_is_named_with_what_to_do() {
     fixture.secrets.remove("key");
     assert_eq!(
         fixture.error(),
-        "apps.bill-tracker.environment: there is no secret `key`; make it with `stead secret set key`"
+        "apps.bill-tracker.environment.SECRET_KEY_BASE: there is no secret `key`; make it with `stead secret set key`"
     );
     let mut fixture = with_secrets();
     fixture.secrets.get_mut("password").unwrap().standing = Standing::NotGranted;

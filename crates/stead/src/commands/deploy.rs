@@ -223,7 +223,8 @@ fn stage(project: &Loaded, ready: &Ready, connected: &mut Connected, output: &mu
         }
         Ok(())
     });
-    match reply.map_err(|failure| place::added(failure, project))? {
+    let placed = |failure| place::of_option(place::added(failure, project), project, &generation.server);
+    match reply.map_err(placed)? {
         Reply::Staged { .. } => Ok(()),
         _ => Err(Failure::before("the agent answered something else").runs(connected.runs())),
     }
