@@ -55,7 +55,12 @@ fn fifty_sites_have_their_certificates_at_the_end_of_one_deploy_and_cost_little_
     let small = Small { extra: extra + refused, ..small };
     small.write(&stage.project);
     let deploy = stage.stead(&["deploy"]).exits(3);
-    for words in ["security.acme.certs.\"refused.small\".email: ", "contact", "  now: the server runs generation "] {
+    for words in [
+        "security.acme.certs.\"refused.small\".email: ",
+        "contact",
+        "--> extra.ncl:",
+        "  now: the server runs generation ",
+    ] {
         assert!(deploy.stderr.contains(words), "{words}\n{deploy}");
     }
     assert_eq!(authority.curl("https://n7.small/", &[]).well().stdout, "page one\n\n200  h2");

@@ -82,7 +82,8 @@ fn a_clock_that_jumps_neither_ends_nor_hides_an_activation(stage: &Stage, mut sm
 fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage, mut small: Small) {
     let one = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=site.small \
         -addext subjectAltName=DNS:site.small";
-    let pairs = format!("mkdir -p /etc/own && cd /etc/own && for pair in a b; do {one} -out $pair.pem -keyout $pair.key; done");
+    let pairs =
+        format!("mkdir -p /etc/own && cd /etc/own && for pair in a b; do {one} -out $pair.pem -keyout $pair.key; done");
     stage.lab.run(&format!("({pairs} && cp a.pem site.pem && cp a.key site.key) 2>&1"));
     small.extra.push_str(
         "services.nginx.virtualHosts.\"site.small\" =
@@ -114,7 +115,8 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
     std::thread::sleep(Duration::from_millis(fastrand::Rng::with_seed(seed()).u64(0..4000)));
     stage.lab.cut_and_boot();
     wait::until_is("the site", Duration::from_secs(120), small.page.clone().into_bytes(), served);
-    let look = "cd /var/lib/stead-acme/certificates/*/live && openssl x509 -in fullchain.pem -noout -pubkey > /tmp/one &&
+    let look =
+        "cd /var/lib/stead-acme/certificates/*/live && openssl x509 -in fullchain.pem -noout -pubkey > /tmp/one &&
         openssl pkey -in key.pem -pubout > /tmp/two && cmp /tmp/one /tmp/two";
     stage.lab.run(look);
 }

@@ -1,0 +1,126 @@
+//! What a TLS handshake costs under Stead's settings, beside the same nginx with the same certificate and none of them.
+//!
+//! Both run on the lab at once, from the same packages, and are asked in turns by `openssl s_time`, which begins a new session each
+//! time. What counts is the CPU time of nginx for each handshake: how many there are in a second is as much the client's affair.
+
+use super::figures::Range;
+use super::program::Program;
+use super::said;
+use super::server::{STATIC_SITE, Server};
+use crate::run::{Result, command, fail};
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+
+/// Seconds of one turn.
+const SECONDS: &str = "3";
+/// Where the plain one listens.
+const PLAIN_PORT: u16 = 9443;
+/// The plain one's own file system, a copy of the runtime that Stead's runs from.
+const ROOT: &str = "/root/bench/plain";
+
+/// One entry of `target/bench-handshake.json`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Handshakes {
+    /// Turns of each.
+    pub(crate) runs: usize,
+    /// Microseconds of nginx's CPU time for one handshake under Stead's settings.
+    pub(crate) stead_cpu_us: Range,
+    /// The same of the plain nginx.
+    pub(crate) plain_cpu_us: Range,
+    /// Handshakes in a second, as the client got them.
+    pub(crate) stead_per_second: Range,
+    /// The same of the plain nginx.
+    pub(crate) plain_per_second: Range,
+}
+
+/// Gives the static site a certificate, starts a plain nginx beside, and asks both in turns.
+pub(crate) fn measure(program: &Program, server: &Server, runs: usize) -> Result<Handshakes> {
+    server.shell(
+        "mkdir -p /etc/bench && cd /etc/bench && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 \
+         -subj /CN=bench -addext subjectAltName=DNS:portfolio.localhost -out site.pem -keyout site.key 2>/dev/null",
+    )?;
+    declare(program.project(), true)?;
+    let deployed = program.deploy("up");
+    // The project is as it was, however the deploy ended.
+    declare(program.project(), false)?;
+    deployed?;
+    let pids = plain(server)?;
+    let measured = turns(server, runs, &pids);
+    server.shell(&format!("kill $(cat {ROOT}/tmp/plain.pid)"))?;
+    measured
+}
+
+fn declare(project: &Path, is_secure: bool) -> Result {
+    let text = format!(
+        "{{ services.nginx.virtualHosts.\"{STATIC_SITE}\" =
+  {{ addSSL = true, sslCertificate = \"/etc/bench/site.pem\", sslCertificateKey = \"/etc/bench/site.key\" }} }}\n"
+    );
+    Ok(fs::write(project.join("modules/https.ncl"), if is_secure { text.as_str() } else { "{}\n" })?)
+}
+
+/// Starts a plain nginx; the lines that find the processes of both, Stead's first.
+fn plain(server: &Server) -> Result<[String; 2]> {
+    let script = format!(
+        "set -e
+root=$(systemctl show --value -p RootDirectory 'stead-nginx@*.service' | grep -m 1 .)
+rm -rf {ROOT}; mkdir -p /root/bench; cp -a \"$root\" {ROOT}; cd {ROOT}
+mkdir -p dev tmp etc/bench var/log/nginx var/lib/nginx; test -e dev/null || mknod -m 666 dev/null c 1 3
+cp /etc/passwd /etc/group etc/; cp /etc/bench/* etc/bench/
+cat > plain.conf <<'END'
+worker_processes auto; user www-data; pid /tmp/plain.pid; error_log /tmp/plain.log;
+events {{}}
+http {{ access_log off; server {{
+  listen {PLAIN_PORT} ssl; ssl_certificate /etc/bench/site.pem; ssl_certificate_key /etc/bench/site.key; return 200 plain;
+}} }}
+END
+chroot . /usr/sbin/nginx -c /plain.conf"
+    );
+    server.shell(&script)?;
+    Ok([
+        "systemctl show --value -p MainPID 'stead-nginx@*.service' | grep -v '^0*$' | head -n 1".to_owned(),
+        format!("cat {ROOT}/tmp/plain.pid"),
+    ])
+}
+
+fn turns(server: &Server, runs: usize, pids: &[String; 2]) -> Result<Handshakes> {
+    let mut cpu = [Vec::new(), Vec::new()];
+    let mut rate = [Vec::new(), Vec::new()];
+    for _ in 0..runs {
+        for (which, port) in [(0, 443), (1, PLAIN_PORT)] {
+            let before = ticks(server, &pids[which])?;
+            let count = connections(server, port)?;
+            let spent = ticks(server, &pids[which])? - before;
+            cpu[which].push(spent * 10_000.0 / count);
+            rate[which].push(count / SECONDS.parse::<f64>()?);
+        }
+    }
+    let [stead_cpu_us, plain_cpu_us] = cpu.map(|values| Range::of(&values));
+    let [stead_per_second, plain_per_second] = rate.map(|values| Range::of(&values));
+    Ok(Handshakes { runs, stead_cpu_us, plain_cpu_us, stead_per_second, plain_per_second })
+}
+
+/// CPU time of an nginx and its workers, in hundredths of a second (`proc_pid_stat(5)`: fields 14 and 15, of which Linux has 100 in a
+/// second on every architecture).
+fn ticks(server: &Server, pid: &str) -> Result<f64> {
+    let script = format!(
+        "main=$({pid}); for process in $main $(cat /proc/$main/task/$main/children); do cat /proc/$process/stat; done |
+         sed 's/.*) //' | awk '{{ sum += $12 + $13 }} END {{ print sum }}'"
+    );
+    Ok(server.shell(&script)?.parse()?)
+}
+
+/// How many new sessions `openssl s_time` begins.
+fn connections(server: &Server, port: u16) -> Result<f64> {
+    let mut client = command("openssl");
+    client.args(["s_time", "-new", "-time", SECONDS, "-connect"]).arg(format!("{}:{port}", server.http().ip()));
+    let output = client.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // `1234 connections in 3 real seconds, 0 bytes read per connection`
+    let found = text.lines().find_map(|line| line.split_once(" connections in ")?.0.trim().rsplit(' ').next());
+    match found.and_then(|count| count.parse().ok()).filter(|count: &f64| *count > 0.0) {
+        Some(count) => Ok(count),
+        None if output.status.success() => fail(format!("openssl s_time told no connections:\n{text}")),
+        None => Err(said("openssl s_time", &output)),
+    }
+}
