@@ -15,6 +15,7 @@ mod agents;
 pub mod certificates;
 pub mod drain;
 mod hook;
+pub mod host;
 pub mod inspect;
 mod probes;
 pub mod secrets;

@@ -81,6 +81,7 @@ fn of_stage(error: stage::Error) -> Failed {
             Failure::Unfit
         }
         stage::Error::Secret(error) if error.is_of_project() => Failure::Unfit,
+        stage::Error::Host(crate::host::Error::Unfit { .. } | crate::host::Error::Setting { .. }) => Failure::Unfit,
         stage::Error::Rules { .. } | stage::Error::Recipe(_) => Failure::Mismatch,
         _ => Failure::Server,
     };

@@ -5,7 +5,7 @@
 
 use crate::activation::{Folder, Journal, Line};
 use crate::visitors::{self, BEAT, place};
-use crate::{certificates, hook, probes, secrets, stand_in};
+use crate::{certificates, hook, host, probes, secrets, stand_in};
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -252,6 +252,10 @@ impl Server for RealServer<'_> {
 
     fn reveal(&mut self, generation: &Generation, other: &Generation) -> Result<()> {
         secrets::reveal(generation, other).map_err(words)
+    }
+
+    fn settle(&mut self, generation: &Generation) -> Result<()> {
+        host::settle(generation).map_err(words)
     }
 
     fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()> {

@@ -104,6 +104,9 @@ pub enum Error {
     /// A secret cannot be handed to a service.
     #[error(transparent)]
     Secret(#[from] crate::secrets::Error),
+    /// A setting of the machine itself cannot be set.
+    #[error(transparent)]
+    Host(#[from] crate::host::Error),
 }
 
 impl Error {
@@ -203,6 +206,9 @@ pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: boo
     // nginx's opinion depends on who is who.
     stead_host::users::publish().map_err(Error::store)?;
     crate::secrets::check(generation)?;
+    if from.is_none_or(|from| from.host != generation.host) {
+        crate::host::check(generation)?;
+    }
     let new = crate::certificates::prepare(&generation.certificates, is_rollback)?;
     let fits = || {
         understood(generation, from)?;

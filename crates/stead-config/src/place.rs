@@ -50,7 +50,8 @@ fn nearest(session: &Session, configuration: &Node, words: &str) -> Option<Place
             _ => session.place_of(child),
         };
         // A single part of the configuration, such as `services`, is no place to look at.
-        if let Some(span) = span.filter(|_| path.len() > 1) {
+        let is_part = path.len() == 1 && matches!(child.shape, Shape::Record(_));
+        if let Some(span) = span.filter(|_| !is_part) {
             best = session.spell_place(span);
         }
         node = child;

@@ -82,6 +82,7 @@ impl Mapping<'_> {
             "name": name, "host": text("host"), "sshUser": text("sshUser"), "sshPort": text("sshPort"),
             "architecture": text("architecture"), "debian": self.debian(&name, declared)?,
             "nginx": Value::Object(self.nginx()?), "acme": self.acme()?, "hooks": self.hooks()?,
+            "hostSettings": self.host_settings()?,
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
         Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, ..server })

@@ -167,6 +167,9 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
 /// Lets visitors over to the candidate: apps that cannot run twice, services, nginx, timers.
 pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     server.await_armed()?;
+    if pair.candidate.host != pair.parent.host {
+        server.settle(pair.candidate)?;
+    }
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart) {
         let old: Vec<&UnitName> = instances(pair.parent)
             .filter(|old| old.app == instance.app && old.unit != instance.unit)
@@ -381,6 +384,9 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     make_parent_active(server, pair)?;
     if candidate.secrets != parent.secrets {
         server.reveal(parent, candidate)?;
+    }
+    if candidate.host != parent.host {
+        server.settle(parent)?;
     }
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {

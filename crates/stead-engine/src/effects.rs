@@ -69,6 +69,10 @@ pub trait Server {
     /// Those of the other one stay, if they are there; others go.
     fn reveal(&mut self, generation: &Generation, other: &Generation) -> Result<()>;
 
+    /// Brings the machine's own settings (name, time zone, kernel parameters, …) to what this generation says, and those that it
+    /// does not have back to how they were before Stead.
+    fn settle(&mut self, generation: &Generation) -> Result<()>;
+
     /// Keeps a unit of this generation known to systemd, whatever generation is active.
     fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()>;
     /// Lets go of kept units that do not run any more.

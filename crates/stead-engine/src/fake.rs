@@ -10,6 +10,7 @@ use stead_model::activation::Phase;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::hooks::ServerHooks;
+use stead_model::host::Host;
 use stead_model::name::{Name, Port, UnitName, UserName};
 use stead_model::probe::{Answered, Broken, Expected, Probe, Side, Target, Timing, Verdict};
 use stead_model::server::{Health, Strategy};
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) nginx: BTreeMap<UnitName, (Hash, BTreeMap<Name, Port>)>,
     /// Files of secrets that are there, in memory.
     pub(crate) secrets: BTreeSet<Hash>,
+    /// The machine's own settings: they outlive a boot.
+    pub(crate) host: Host,
 }
 
 pub(crate) struct Fake {
@@ -165,6 +168,10 @@ impl Fake {
         if let Some(generation) = self.state.active.and_then(|id| self.generations.get(&id).cloned()) {
             self.known = generation.units.clone();
             self.state.secrets = generation.secrets.files.keys().copied().collect();
+            // Without a setting there is no unit that settles at a boot: only who takes up the activation does.
+            if !generation.host.is_empty() {
+                self.state.host = generation.host.clone();
+            }
             for (name, unit) in &generation.units {
                 if let Role::App { app, port: Some(port), .. } = &unit.role {
                     self.state.ports.insert(name.clone(), *port);
@@ -222,6 +229,9 @@ impl Fake {
         }
         if !self.state.secrets.is_superset(&generation.secrets.files.keys().copied().collect()) {
             return Err(format!("secrets {:?}", self.state.secrets));
+        }
+        if self.state.host != generation.host {
+            return Err(format!("settings {:?}", self.state.host));
         }
         Ok(())
     }
@@ -298,6 +308,13 @@ impl Server for Fake {
             let both = generation.secrets.files.keys().chain(other.secrets.files.keys());
             let stays: BTreeSet<Hash> = both.copied().filter(|id| fake.state.secrets.contains(id)).collect();
             fake.state.secrets = generation.secrets.files.keys().copied().chain(stays).collect();
+            Ok(())
+        })
+    }
+
+    fn settle(&mut self, generation: &Generation) -> Result<()> {
+        self.effect("settle", |fake| {
+            fake.state.host = generation.host.clone();
             Ok(())
         })
     }

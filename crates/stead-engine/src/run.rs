@@ -180,6 +180,9 @@ mod tests {
                 with_secret(generation("a2", Strategy::Beside, "n1", "c1", None), 2),
             ),
             ("secret removed", with_secret(generation("a2", Strategy::Beside, "n1", "c1", None), 1), base()),
+            ("setting added", base(), named(base(), "one")),
+            ("setting changed", named(base(), "one"), named(base(), "two")),
+            ("setting removed", named(base(), "one"), base()),
             ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
             ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
@@ -229,6 +232,11 @@ mod tests {
         generation.secrets.versions.insert(name, Version::from_bytes([value; 16]));
         let id = file.id(&generation.secrets.versions);
         generation.secrets.files.insert(id, file);
+        generation
+    }
+
+    fn named(mut generation: Generation, name: &str) -> Generation {
+        generation.host.host_name = Some(name.parse().unwrap());
         generation
     }
 
@@ -509,6 +517,7 @@ mod tests {
     fn planned(parent: &Generation, candidate: &Generation) -> BTreeSet<String> {
         let words = |step: Step| match step {
             Step::AddUser { .. } | Step::ReloadSystemd => Vec::new(),
+            Step::Set { .. } => vec!["settle".to_owned()],
             Step::StartSocket { unit, .. }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
@@ -545,6 +554,7 @@ mod tests {
                 .iter()
                 .filter_map(|line| line.split_once(' ').filter(|(effect, _)| acts.contains(effect)))
                 .flat_map(|(effect, units)| units.split(' ').map(move |unit| format!("{effect} {unit}")))
+                .chain(fake.log.iter().filter(|line| *line == "settle").cloned())
                 .collect();
             assert_eq!(done, planned(&parent, &candidate), "{name}");
         }

@@ -6,7 +6,7 @@
 //! the machine went down in. It copies the host's lists of users to where services look for them. It
 //! never fails a boot: it ends with 0 whatever it finds.
 
-use crate::users;
+use crate::{settings, users};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -45,6 +45,10 @@ if ! [ -e "$active" ] && [ -e "{confirmed}" ]; then
     mkdir -p "{run}/instances" "{run}/upstreams" "{run}/sockets" "{run}/draining"
     cp -R "{confirmed}/run/." "{run}/" 2>/dev/null
     ln -sfn "$(readlink "{confirmed}")" "$active"
+    # journald starts after this.
+    if [ -f "{confirmed}/journald.conf" ]; then
+        mkdir -p "{journald_folder}" && cp "{confirmed}/journald.conf" "{journald}"
+    fi
 fi
 generation=$(readlink "$active" 2>/dev/null)
 if [ -n "$generation" ]; then
@@ -73,6 +77,8 @@ exit 0
         confirmed = layout::CONFIRMED,
         run = layout::RUN,
         draining = layout::DRAINING,
+        journald = settings::JOURNALD,
+        journald_folder = settings::JOURNALD.rsplit_once('/').map_or("/", |(folder, _)| folder),
         names = layout::NAMES,
         lists = users::LISTS.map(|list| format!("/etc/{list}")).join(" "),
     )

@@ -13,6 +13,7 @@ pub mod ports;
 pub mod probe;
 pub mod probing;
 pub mod run;
+pub mod settings;
 pub mod systemd;
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,7 @@
 use crate::certificate::Certificates;
 use crate::hash::{Hash, Sha256};
 use crate::hooks::ServerHooks;
+use crate::host::Host;
 use crate::lock::LockedPackage;
 use crate::name::{Name, Port, UnitName, UserName};
 use crate::path::{AbsolutePath, RelativePath};
@@ -31,7 +32,7 @@ pub struct Generation {
     /// Its own files, below `generations/<id>/`: `units/…` (linked into systemd by the generator,
     /// `*.wants` folders included), `nginx/…`, `secrets/…` (encrypted),
     /// `run/…` (copied to `/run/stead` when the generation
-    /// becomes active by a boot), `sysusers.conf`.
+    /// becomes active by a boot), `etc/…` (copied to `/etc`), `journald.conf`, `sysusers.conf`.
     pub files: Tree,
     /// Trees that its units and files refer to by path, with what they are for ("input portfolio").
     pub trees: BTreeMap<Hash, String>,
@@ -57,6 +58,9 @@ pub struct Generation {
     /// Secrets that its services are given.
     #[serde(default, skip_serializing_if = "Secrets::is_empty")]
     pub secrets: Secrets,
+    /// How the machine itself is to be.
+    #[serde(default, skip_serializing_if = "Host::is_empty")]
+    pub host: Host,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -172,6 +176,7 @@ impl Generation {
             probes: Probes::new(),
             certificates: Certificates::new(),
             secrets: Secrets::default(),
+            host: Host::default(),
         }
     }
 

@@ -6,13 +6,14 @@
 //!
 //! Reading order: [`name`] and [`path`] (words and places), [`hash`], [`server`] (what the
 //! operator declared), [`lock`] (what it is pinned to), [`tree`] and [`generation`] (what a
-//! server runs), [`certificate`] (what its sites are trusted by), [`probe`] (how it proves itself), [`secret`] (what it hides), [`activation`] (how it got there).
+//! server runs), [`certificate`] (what its sites are trusted by), [`probe`] (how it proves itself), [`secret`] (what it hides), [`host`] (how the machine itself is to be), [`activation`] (how it got there).
 
 pub mod activation;
 pub mod certificate;
 pub mod generation;
 pub mod hash;
 pub mod hooks;
+pub mod host;
 pub mod layout;
 pub mod lock;
 pub mod name;

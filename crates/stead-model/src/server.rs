@@ -56,6 +56,9 @@ pub struct Server {
     /// What authorities are asked for.
     #[serde(default)]
     pub acme: Acme,
+    /// How the machine itself is to be.
+    #[serde(default)]
+    pub host_settings: crate::host::Declared,
 }
 
 /// A named set of packages.

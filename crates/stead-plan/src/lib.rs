@@ -4,13 +4,14 @@
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
 //!
 //! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `probes`,
-//! `runtimes`, `secrets`, `users`, `hooks`), and [`steps()`]. Another kind of service is another file beside them.
+//! `runtimes`, `secrets`, `users`, `hooks`, `host`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
 mod certificates;
 mod error;
 mod files;
 mod hooks;
+mod host;
 mod nginx;
 mod placeholder;
 mod plan;

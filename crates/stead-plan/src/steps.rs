@@ -24,6 +24,15 @@ pub enum Step {
         /// The user.
         user: UserName,
     },
+    /// Sets something of the machine itself, or lets it be as it was before Stead.
+    Set {
+        /// The option.
+        setting: String,
+        /// What it is in the generation that one comes from; `None`: as before Stead.
+        from: Option<String>,
+        /// What it will be.
+        to: Option<String>,
+    },
     /// Makes systemd read the units of the new generation.
     ReloadSystemd,
     /// Starts to listen; systemd holds the socket.
@@ -177,6 +186,7 @@ impl Step {
             | Step::Reload { .. }
             | Step::StartNginx { .. }
             | Step::ReloadNginx { .. }
+            | Step::Set { .. }
             | Step::GetCertificate { .. } => Moment::Switch,
             Step::StopSocket { .. } | Step::Stop { .. } => Moment::AfterConfirmation,
         }
@@ -185,7 +195,7 @@ impl Step {
     /// The unit that it acts on first, if it acts on one.
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
-            Step::AddUser { .. } | Step::ReloadSystemd | Step::GetCertificate { .. } => None,
+            Step::AddUser { .. } | Step::Set { .. } | Step::ReloadSystemd | Step::GetCertificate { .. } => None,
             Step::StartSocket { unit, .. }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
@@ -213,6 +223,7 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
     let (replaced, beside): (Vec<Step>, Vec<Step>) =
         new_instances(from, to).into_iter().partition(|step| step.moment() == Moment::Switch);
     steps.extend(beside);
+    steps.extend(settings(from, to));
     steps.extend(replaced);
     steps.extend(changed_services(from, to));
     // The first connection on a socket starts nginx, which has to find every app's upstream.
@@ -228,6 +239,10 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
 pub fn describe(step: &Step) -> String {
     match step {
         Step::AddUser { user } => format!("add the system user {user}"),
+        Step::Set { setting, from, to } => {
+            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "as before Stead".to_owned());
+            format!("set {setting}: {} → {}", word(from), word(to))
+        }
         Step::ReloadSystemd => "hand the new units to systemd".to_owned(),
         Step::StartSocket { unit, listen } => format!("listen on {} ({unit})", addresses(listen)),
         Step::StartApp { unit, app } => format!("start {app} ({unit})"),
@@ -270,6 +285,18 @@ fn same_units(one: &Generation, other: &Generation) -> bool {
         generation.units.iter().map(|(name, unit)| (name.clone(), unit.digest)).collect()
     };
     digests(one) == digests(other)
+}
+
+/// Settings of the machine that differ.
+fn settings(from: &Generation, to: &Generation) -> Vec<Step> {
+    let (old, new) = (from.host.settings(), to.host.settings());
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differs = |name: &&String| old.get(*name) != new.get(*name);
+    let step = |name: &String| {
+        let (from, to) = (old.get(name).cloned(), new.get(name).cloned());
+        Step::Set { setting: name.clone(), from, to }
+    };
+    names.into_iter().filter(differs).map(step).collect()
 }
 
 /// Units that activation starts, and whose name and content `other` does not have, or did not start.

@@ -495,6 +495,8 @@ pub(crate) enum Agent {
     },
     /// Make the files of secrets of the active generation, in memory
     Secrets,
+    /// Bring the machine's own settings to what the active generation says
+    Settle,
     /// Let an instance of an app go when nobody is connected to it any more
     Drain {
         /// Its unit

@@ -38,6 +38,16 @@ refused! {
     a_module_that_is_no_module: "\"modules/server.ncl\"\n";
     a_value_that_refers_to_itself: "fun { config, .. } => {\n  services.nginx.drain = config.services.nginx.drain + 1,\n}\n";
     an_option_of_a_later_version: "{\n  services.nginx.virtualHosts.\"a.example\" = {\n    enableACME = true,\n    root = \"/srv/a\",\n  },\n}\n";
+    a_host_name_that_is_none: "{\n  networking.hostName = \"My Server\",\n}\n";
+    a_time_zone_that_is_none: "{\n  time.timeZone = \"../etc/passwd\",\n}\n";
+    a_kernel_parameter_that_is_none: "{\n  boot.kernel.sysctl.\"../swappiness\" = 10,\n}\n";
+    a_kernel_parameter_that_is_a_list: "{\n  boot.kernel.sysctl.\"vm.swappiness\" = [10],\n}\n";
+    a_file_that_a_login_depends_on: "{\n  environment.etc.\"pam.d/sshd\".text = \"\",\n}\n";
+    a_file_that_has_an_option: "{\n  environment.etc.hostname.text = \"web\",\n}\n";
+    a_file_outside_of_etc: "{\n  environment.etc.\"../root/x\".text = \"\",\n}\n";
+    permissions_that_are_none: "{\n  environment.etc.motd = { text = \"\", mode = \"rw\" },\n}\n";
+    a_swap_file_in_memory: "{\n  swapDevices = [{ device = \"/run/swap\", size = 1 }],\n}\n";
+    a_line_for_journald_that_is_none: "{\n  services.journald.extraConfig = \"Storage\",\n}\n";
     a_service_of_a_later_version: "{\n  services.postgresql.enable = true,\n}\n";
     a_function_of_a_later_version: "{ networking.firewall.allowedTCPPorts = [80] }\n";
     a_secret_in_a_command: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run %{secret \"key\"}\" },\n}\n";

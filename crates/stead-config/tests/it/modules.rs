@@ -142,7 +142,7 @@ fn an_option_is_found_where_it_is_written_or_else_around_it() {
     };
     let site = "services.nginx.virtualHosts.\"a.test\"";
     assert_eq!(place(&format!("{site}.root: no")).as_deref(), Some("module1.ncl:3:12"));
-    assert_eq!(place(&format!("{site}.locations.\"/x\".proxyPass: no")).as_deref(), Some("module1.ncl:4:33"));
+    assert_eq!(place(&format!("{site}.locations.\"/x\".proxyPass: no")).as_deref(), Some("module1.ncl:4:32"));
     // What nobody wrote is looked for around it.
     assert_eq!(place(&format!("{site}.sslCertificate: no")).as_deref(), Some("module1.ncl:2:31"));
     assert_eq!(place(&format!("{site} and \"b.test\" both answer")).as_deref(), Some("module1.ncl:2:31"));
@@ -150,4 +150,31 @@ fn an_option_is_found_where_it_is_written_or_else_around_it() {
     assert_eq!(place("apps.web.exec.more"), place("apps.web.exec"));
     assert_eq!(place("apps.webster.exec: no"), None);
     assert_eq!(place("no option at all"), None);
+}
+
+#[test]
+fn settings_of_the_machine_become_what_is_set() {
+    let server = Files::with_module(
+        r#"{
+          networking.hostName = "web1",
+          time.timeZone = "Europe/Berlin",
+          boot.kernel.sysctl = { "vm.swappiness" = 10, "net.ipv4.ip_forward" = true },
+          environment.etc."app/limits.conf" = { text = "a\n", mode = "0600" },
+          swapDevices = [{ device = "/var/swapfile", size = 512 }],
+          services.journald.enable = true,
+          services.journald.extraConfig = "ForwardToSyslog=no\n",
+        }"#,
+    )
+    .server()
+    .host_settings;
+    assert_eq!(server.host_name.unwrap().as_str(), "web1");
+    let sysctl: Vec<(&str, &str)> = server.sysctl.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+    assert_eq!(sysctl, [("net.ipv4.ip_forward", "1"), ("vm.swappiness", "10")]);
+    assert_eq!(server.files.values().collect::<Vec<_>>(), [&("a\n".to_owned(), 0o600)]);
+    assert_eq!(server.swap.values().collect::<Vec<_>>(), [&512]);
+    let journald = server.journald.unwrap();
+    for line in ["[Journal]", "MaxRetentionSec=1209600s", "MaxFileSec=1day", "SystemMaxUse=1G", "ForwardToSyslog=no"] {
+        assert!(journald.lines().any(|found| found == line), "{line}: {journald}");
+    }
+    assert_eq!(Files::with_module("{}").server().host_settings, stead_model::host::Declared::default());
 }

@@ -1,0 +1,162 @@
+//! Settings of the machine itself: `networking.hostName`, `time.timeZone`, `boot.kernel.sysctl`, `environment.etc`,
+//! `swapDevices`, `services.journald`.
+//!
+//! Promises that nothing which a boot or a login depends on is ever a file that a declaration writes.
+
+use crate::failure::Failure;
+use crate::server::Mapping;
+use crate::tree::{Node, Shape};
+use serde_json::{Map, Value, json};
+
+/// Files and folders of `/etc` that a boot, a login or another option depends on, each with what to use instead.
+const NOT_HERE: [(&str, &str); 28] = [
+    ("passwd", ""),
+    ("group", ""),
+    ("shadow", ""),
+    ("gshadow", ""),
+    ("subuid", ""),
+    ("subgid", ""),
+    ("sudoers", ""),
+    ("sudoers.d", ""),
+    ("fstab", "`swapDevices`"),
+    ("crypttab", ""),
+    ("hostname", "`networking.hostName`"),
+    ("localtime", "`time.timeZone`"),
+    ("timezone", "`time.timeZone`"),
+    ("machine-id", ""),
+    ("resolv.conf", ""),
+    ("nsswitch.conf", ""),
+    ("ld.so.conf", ""),
+    ("ld.so.conf.d", ""),
+    ("ld.so.preload", ""),
+    ("ld.so.cache", ""),
+    ("ssh", ""),
+    ("systemd", "`systemd.services`, `services.journald`"),
+    ("pam.d", ""),
+    ("security", ""),
+    ("network", ""),
+    ("netplan", ""),
+    ("apt", ""),
+    ("default/grub", ""),
+];
+
+impl Mapping<'_> {
+    /// How the machine is to be, in the model's form.
+    pub(crate) fn host_settings(&self) -> Result<Value, Failure> {
+        let text = |path: &[&str]| self.configuration.at(path).and_then(Node::text);
+        let mut host = Map::new();
+        if let Some(name) = text(&["networking", "hostName"]) {
+            host.insert("hostName".to_owned(), json!(name));
+        }
+        if let Some(zone) = text(&["time", "timeZone"]) {
+            host.insert("timeZone".to_owned(), json!(zone));
+        }
+        host.insert("sysctl".to_owned(), self.sysctl()?);
+        host.insert("files".to_owned(), self.files()?);
+        host.insert("swap".to_owned(), self.swap()?);
+        if let Some(text) = self.journald()? {
+            host.insert("journald".to_owned(), json!(text));
+        }
+        let value = Value::Object(host);
+        // Names that are none are told with their places.
+        for (path, key) in [(["networking", "hostName"], "hostName"), (["time", "timeZone"], "timeZone")] {
+            if let (Some(node), Some(value)) = (self.configuration.at(&path), value.get(key)) {
+                match key {
+                    "hostName" => drop(self.read::<stead_model::host::HostName>(node, &path, value.clone())?),
+                    _ => drop(self.read::<stead_model::host::TimeZone>(node, &path, value.clone())?),
+                }
+            }
+        }
+        Ok(value)
+    }
+
+    fn sysctl(&self) -> Result<Value, Failure> {
+        let mut all = Map::new();
+        for (name, node) in self.configuration.at(&["boot", "kernel", "sysctl"]).into_iter().flat_map(Node::fields) {
+            let path = ["boot", "kernel", "sysctl", name];
+            let value = match &node.shape {
+                Shape::Bool(value) => if *value { "1" } else { "0" }.to_owned(),
+                Shape::Number(number) => number.to_string(),
+                Shape::Text(text) => text.clone(),
+                _ => continue,
+            };
+            if let Err(error) = name.parse::<stead_model::host::Sysctl>() {
+                return Err(self.refuse(&path, format!(": {error}"), None));
+            }
+            all.insert(name.clone(), json!(value));
+        }
+        Ok(Value::Object(all))
+    }
+
+    fn files(&self) -> Result<Value, Failure> {
+        let mut all = Map::new();
+        for (name, node) in self.configuration.at(&["environment", "etc"]).into_iter().flat_map(Node::fields) {
+            let path = ["environment", "etc", name];
+            let is_below = |folder: &str| name == folder || name.starts_with(&format!("{folder}/"));
+            if name.parse::<stead_model::path::RelativePath>().is_err() {
+                let words = ": has to be a path below /etc, without `.` and `..`".to_owned();
+                return Err(self.refuse(&path, words, None));
+            }
+            if let Some((_, instead)) = NOT_HERE.iter().find(|(folder, _)| is_below(folder)) {
+                let mut words = ": a boot or a login depends on it, so that it is not written".to_owned();
+                if !instead.is_empty() {
+                    words = format!("{words}; use {instead}");
+                }
+                return Err(self.refuse(&path, words, None));
+            }
+            let text = node.get("text").and_then(Node::text).unwrap_or_default();
+            let mode = node.get("mode").and_then(Node::text).unwrap_or("0644");
+            let Ok(mode) = u32::from_str_radix(mode, 8) else { continue };
+            all.insert(name.clone(), json!([text, mode]));
+        }
+        Ok(Value::Object(all))
+    }
+
+    fn swap(&self) -> Result<Value, Failure> {
+        let mut all = Map::new();
+        let Some(Shape::List(devices)) = self.configuration.get("swapDevices").map(|node| &node.shape) else {
+            return Ok(Value::Object(all));
+        };
+        for node in devices {
+            let path = ["swapDevices"];
+            let device = node.get("device").and_then(Node::text).unwrap_or_default();
+            if ["/dev/", "/proc/", "/sys/", "/run/", "/etc/", "/tmp/"].iter().any(|folder| device.starts_with(folder)) {
+                let words = format!(": `{device}` has to be a file on a disk, such as \"/var/swapfile\"");
+                return Err(self.refuse(&path, words, None));
+            }
+            let size = node.get("size").map(Node::to_json).unwrap_or_default();
+            if all.insert(device.to_owned(), size).is_some() {
+                return Err(self.refuse(&path, format!(": `{device}` is there twice"), None));
+            }
+        }
+        Ok(Value::Object(all))
+    }
+
+    /// What journald is told: two weeks, a file a day, a bounded size, bounded rates, and the operator's own lines last.
+    fn journald(&self) -> Result<Option<String>, Failure> {
+        let path = ["services", "journald"];
+        let Some(node) = self.configuration.at(&path) else { return Ok(None) };
+        if !matches!(node.get("enable").map(|node| &node.shape), Some(Shape::Bool(true))) {
+            return Ok(None);
+        }
+        let text = |name: &str| node.get(name).and_then(Node::text).unwrap_or_default();
+        let number = |name: &str| node.get(name).map(Node::to_json).unwrap_or_default();
+        for (index, line) in text("extraConfig").lines().enumerate() {
+            let line = line.trim();
+            let is_line = line.is_empty() || line.starts_with(['#', ';']) || line.split_once('=').is_some();
+            if !is_line || line.starts_with('[') {
+                let words = format!(": line {} is not of the form `Name=value`", index + 1);
+                return Err(self.refuse(&["services", "journald", "extraConfig"], words, None));
+            }
+        }
+        Ok(Some(format!(
+            "# Made by Stead: services.journald.\n[Journal]\nStorage=persistent\nMaxRetentionSec={}s\nMaxFileSec=1day\n\
+             SystemMaxUse={}\nRateLimitIntervalSec={}s\nRateLimitBurst={}\n{}",
+            number("retention"),
+            text("maxUse"),
+            number("rateLimitInterval"),
+            number("rateLimitBurst"),
+            text("extraConfig"),
+        )))
+    }
+}
