@@ -17,6 +17,7 @@ pub mod drain;
 mod hook;
 pub mod host;
 pub mod inspect;
+mod leave;
 mod probes;
 pub mod secrets;
 pub mod serve;

@@ -9,7 +9,7 @@ mod tether;
 
 use crate::activation::{self, Folder, Journal, Line};
 use crate::stage;
-use crate::{certificates, hook, inspect, visitors};
+use crate::{certificates, hook, inspect, leave, visitors};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek, Write};
@@ -207,7 +207,17 @@ impl<R: Read, W: Write> Session<R, W> {
             Request::Verify {} => self.verify(),
             Request::Package { sha256 } => return self.package(sha256),
             Request::Pin { generation, keep } => self.pin(&generation, keep),
+            Request::Adopt {} => stead_host::generator::install().map(|_| Reply::Done {}).map_err(of_store),
+            Request::Leave { with_data } => self.leave(with_data),
         }))
+    }
+
+    fn leave(&mut self, with_data: bool) -> Answer {
+        self.hold()?;
+        let active = self.generation(self.active());
+        let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
+        let left = leave::leave(guard, active.as_ref(), with_data);
+        left.map(|kept| Reply::Left { kept }).map_err(|error| refused(Failure::Server, error.to_string()))
     }
 
     /// The lock for this session's changes; taken once.

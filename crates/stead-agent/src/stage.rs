@@ -232,6 +232,10 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
         let Some(command) = value("ExecStart=") else { continue };
         let command = command.trim_start_matches(['@', '-', ':', '+', '!']);
         let program: String = command.chars().take_while(|c| !c.is_whitespace()).filter(|c| *c != '"').collect();
+        if program == layout::AGENT {
+            // A link that each activation makes.
+            continue;
+        }
         let root = value("RootDirectory=").unwrap_or("/");
         if !is_executable(Path::new(root), &program) {
             let option = match &unit.role {

@@ -24,6 +24,7 @@ pub mod authority;
 pub mod hold;
 pub mod http;
 pub mod lab;
+pub mod listing;
 pub mod outcome;
 pub mod place;
 pub mod power;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use xtask::load::{self, Config, Connections, Handle, Target};
 
 /// Commands that are about a server, and take `--lab`.
-const ON_A_SERVER: [&str; 11] =
-    ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "pin", "verify"];
+const ON_A_SERVER: [&str; 13] =
+    ["plan", "deploy", "up", "rollback", "status", "history", "logs", "exec", "gc", "pin", "verify", "adopt", "leave"];
 
 /// Commands that have a soak.
-const TRIALS: [&str; 3] = ["up", "deploy", "rollback"];
+const TRIALS: [&str; 4] = ["up", "deploy", "rollback", "leave"];
 /// The seconds of it, unless a test says others: the usual five, in each of some two hundred deploys, would be a
 /// quarter of an hour.
 const SOAK: &str = "2";

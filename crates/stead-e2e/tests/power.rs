@@ -77,7 +77,7 @@ fn a_clock_that_jumps_neither_ends_nor_hides_an_activation(stage: &Stage, mut sm
     assert_eq!(stage.lab.run("ls /var/lib/stead/activations/unfinished 2>/dev/null || true"), "");
 }
 
-/// In the same machine. Two certificates take turns in the place of the operator's files, and are taken over and served again and
+/// In the same machine, which also gets swap, a kernel parameter and a short memory. Two certificates take turns in the place of the operator's files, and are taken over and served again and
 /// again, until the power is cut: what is served afterwards is one of the two, with its key.
 fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage, mut small: Small) {
     let one = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=site.small \
@@ -85,12 +85,21 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
     let pairs =
         format!("mkdir -p /etc/own && cd /etc/own && for pair in a b; do {one} -out $pair.pem -keyout $pair.key; done");
     stage.lab.run(&format!("({pairs} && cp a.pem site.pem && cp a.key site.key) 2>&1"));
+    let patient = small.extra.clone();
     small.extra.push_str(
-        "services.nginx.virtualHosts.\"site.small\" =
+        "swapDevices = [{ device = \"/var/swapfile\", size = 64 }],
+        boot.kernel.sysctl.\"vm.swappiness\" = 7,
+        services.journald = { enable = true, retention = \"1d\" },
+        services.nginx.virtualHosts.\"site.small\" =
             { addSSL = true, sslCertificate = \"/etc/own/site.pem\", sslCertificateKey = \"/etc/own/site.key\" },",
     );
     small.write(&stage.project);
+    let swappiness = stage.lab.run("cat /proc/sys/vm/swappiness");
+    let settings =
+        "cat /proc/sys/vm/swappiness; swapon --show=NAME,SIZE --noheadings --bytes; stat -c %a /var/swapfile 2>&1";
     stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
+    let set = "7\n/var/swapfile 67104768\n600";
+    assert_eq!(stage.lab.run(settings), set);
     let roots = stage.lab.folder().join("roots.pem");
     fs::write(&roots, stage.lab.run("cat /etc/own/a.pem /etc/own/b.pem")).expect("a file can be written");
     // Whose issuer is which of the two, only the key can tell: curl checks the one against the other.
@@ -119,6 +128,22 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
         "cd /var/lib/stead-acme/certificates/*/live && openssl x509 -in fullchain.pem -noout -pubkey > /tmp/one &&
         openssl pkey -in key.pem -pubout > /tmp/two && cmp /tmp/one /tmp/two";
     stage.lab.run(look);
+
+    // The machine's own settings are there again, and journald drops what is older than it may be.
+    assert_eq!(stage.lab.run(settings), set);
+    stage.lab.run("logger planted-old; journalctl --sync; date -s '+3 days'; logger planted-new");
+    let planted =
+        |which: &str| stage.lab.run(&format!("journalctl -o cat --no-pager | grep -c '^planted-{which}$' || true"));
+    wait::until_is("journald drops what is old", Duration::from_secs(120), "0".to_owned(), || {
+        stage.lab.run("logger tick");
+        planted("old")
+    });
+    assert_eq!(planted("new"), "1");
+    small.extra = patient;
+    small.write(&stage.project);
+    stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
+    let gone = format!("{swappiness}\nstat: cannot statx '/var/swapfile': No such file or directory");
+    assert_eq!(stage.lab.run(settings), gone);
 }
 
 /// A program that is killed when it goes out of scope, whatever else happens.

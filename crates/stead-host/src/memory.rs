@@ -4,7 +4,7 @@
 //! owner alone. Never falls back to something that could be swapped.
 
 use rustix::fs::{Gid, Uid, chown, statfs};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -26,6 +26,20 @@ pub fn ensure(folder: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("ramfs", folder, "ramfs", flags, c"mode=0711")?;
     Ok(())
+}
+
+/// Takes a folder in memory away, with all that is in it. No error when there is none.
+///
+/// # Errors
+/// When something uses it.
+pub fn let_go(folder: &Path) -> io::Result<()> {
+    if is_in_memory(folder) {
+        unmount(folder, UnmountFlags::DETACH)?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a folder is one in memory that is never swapped.

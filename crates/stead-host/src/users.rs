@@ -56,9 +56,19 @@ pub fn make(user: &UserName) -> Result<bool, RunError> {
     if exists(user) {
         return Ok(false);
     }
-    let line = format!("u {user} - \"Stead service\" /nonexistent /usr/sbin/nologin");
+    let line = format!("u {user} - \"{COMMENT}\" /nonexistent /usr/sbin/nologin");
     run("systemd-sysusers", &["--inline", &line])?;
     Ok(true)
+}
+
+/// What users made here have for a comment (`passwd(5)`).
+const COMMENT: &str = "Stead service";
+
+/// The users that were made here, by the host's own list.
+pub fn made() -> Vec<UserName> {
+    let list = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let fields = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    fields.filter(|fields| fields.get(4) == Some(&COMMENT)).filter_map(|fields| fields[0].parse().ok()).collect()
 }
 
 /// Removes a user that [`make`] made; its files stay. No error when it is gone already.

@@ -2,7 +2,8 @@
 //!
 //! `/var/lib/stead` is what survives a reboot, `/run/stead` what does not. Nothing else on the
 //! server belongs to Stead but the generator, the system users of services, their state folders
-//! ([`SERVICE_STATE`]), certificates ([`ACME`]) and nginx's temporary files (`/var/cache/stead-nginx`).
+//! ([`SERVICE_STATE`]), certificates ([`ACME`]), nginx's temporary files (`/var/cache/stead-nginx`), and what
+//! a declaration sets of the machine itself ([`crate::host`]).
 
 /// All that survives a reboot.
 pub const STATE: &str = "/var/lib/stead";

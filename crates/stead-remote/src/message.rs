@@ -16,7 +16,7 @@ use stead_model::probe::{Answered, Broken, Probes};
 /// The version of everything in this file and of the frames below it. Both sides are the same
 /// program nearly always, because the operator's side brings the agent along; where they are not,
 /// the conversation ends at [`Hello`] with words.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// What the agent says as soon as it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +166,13 @@ pub enum Request {
         /// Whether it is to be kept.
         keep: bool,
     },
+    /// Make the machine a server of Stead's: the generator is put in its place. Answered by [`Reply::Done`].
+    Adopt {},
+    /// Take everything of Stead's off the machine, which runs nothing of it any more. Answered by [`Reply::Left`].
+    Leave {
+        /// Whether data of apps and certificates go as well.
+        with_data: bool,
+    },
 }
 
 /// What a plan started from.
@@ -292,6 +299,11 @@ pub enum Reply {
     Accepted {},
     /// Nothing more to say. Final.
     Done {},
+    /// Nothing of Stead's is on the machine any more, this agent included. Final.
+    Left {
+        /// What stays: places, and users who own something there.
+        kept: Vec<String>,
+    },
     /// The command ended. Final.
     Exited {
         /// Its exit status, or 128 and the signal's number.

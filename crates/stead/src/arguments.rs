@@ -323,6 +323,33 @@ Examples:
         #[command(flatten)]
         target: Target,
     },
+    /// Look at a machine, and make it a server of the project
+    ///
+    /// Looks first, by reading alone: system, disk, clock, SSH, addresses, what listens, firewalls. What does not fit is
+    /// named, and nothing is left there. Then the host key is noted in secrets/readers.toml, and the agent and a systemd
+    /// generator are put in their places: nothing of network, boot or other services is changed.
+    #[command(after_help = "\
+Examples:
+  stead adopt                   the project's server
+  stead adopt --look            only look
+  stead adopt web2 --host root@203.0.113.7")]
+    Adopt {
+        #[command(flatten)]
+        target: Target,
+        /// Only look: nothing is put there
+        #[arg(long)]
+        look: bool,
+    },
+    /// Give the machine back as it was before Stead
+    ///
+    /// What runs is taken off like by a deploy of nothing, then everything of Stead's goes: units, users, settings, store, agent. Data of
+    /// apps and certificates stays, unless told otherwise.
+    #[command(after_help = "\
+Examples:
+  stead leave                   asks for the server's name
+  stead leave --yes             where nobody can be asked
+  stead leave --with-data       the data as well")]
+    Leave(Leave),
     /// Values that nobody else may read: in the repository, encrypted
     ///
     /// They are the files secrets/NAME.age, in the format of age. secrets/readers.toml says who may read which: operators, by
@@ -377,6 +404,21 @@ pub(crate) struct Trial {
     /// Never log in to confirm: the server goes back by itself (to see that it does)
     #[arg(long, hide = true)]
     pub(crate) no_confirm: bool,
+}
+
+/// `stead leave`.
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Take the data of apps and the certificates as well
+    #[arg(long)]
+    pub(crate) with_data: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
 }
 
 /// `stead lab …`.

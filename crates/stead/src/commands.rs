@@ -1,11 +1,13 @@
 //! The commands, one file for each that is more than a few lines.
 
+pub(crate) mod adopt;
 pub(crate) mod agent;
 pub(crate) mod check;
 pub(crate) mod deploy;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod lab;
+pub(crate) mod leave;
 pub(crate) mod plan;
 pub(crate) mod secret;
 pub(crate) mod update;

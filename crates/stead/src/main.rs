@@ -27,7 +27,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    if matches!(arguments.command, Command::Deploy { .. } | Command::Up { .. } | Command::Rollback { .. }) {
+    if matches!(
+        arguments.command,
+        Command::Deploy { .. } | Command::Up { .. } | Command::Rollback { .. } | Command::Leave(_)
+    ) {
         interrupt::listen();
     }
     let mut output = Output::new(&arguments.global);
@@ -106,6 +109,8 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<ExitCode, Failure> 
             let target = Target { server: server.clone(), place: place.clone() };
             commands::inspect::pin(global, &target, generation.as_deref(), !remove, output)
         }
+        Command::Adopt { target, look } => commands::adopt::adopt(global, target, *look, output),
+        Command::Leave(words) => commands::leave::leave(global, words, output),
         Command::Secret(secret) => commands::secret::secret(global, secret, output),
         Command::Verify { target } => commands::inspect::verify(global, target, output),
         Command::Lab(lab) => return commands::lab::lab(lab, output),

@@ -20,11 +20,13 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stead_model::activation::{Phase, Verb};
+use stead_model::generation::Generation;
 use stead_model::hash::{Hash, Sha256};
 use stead_model::lock::LockedPackage;
 use stead_model::name::Name;
 use stead_model::server::Server;
 use stead_model::tree::Object;
+use stead_plan::Planned;
 use stead_remote::message::{self, Ended, Event, Outcome, PlannedFrom, Reply, Request, Settings};
 use stead_remote::transfer::{self, Shipment, Sources};
 
@@ -135,8 +137,42 @@ fn deploy_loaded(
     conclude(&mut connected, server, &ended, &measured, output)
 }
 
+/// Deploys nothing at all: what runs goes, by a trial like every other.
+pub(crate) fn nothing(
+    project: &Loaded,
+    server: &Server,
+    connected: &mut Connected,
+    trial: &Trial,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let generation = Generation::empty(server.name.clone());
+    let id = generation.id();
+    let planned = Planned { generation, contents: BTreeMap::new(), trees: BTreeMap::new() };
+    if connected.hello.active != Some(id) {
+        output.phase("send");
+        stage(project, &Ready { planned, bytes: Bytes::default() }, connected, output)?;
+    }
+    let request = Request::Activate {
+        generation: Some(id),
+        from: Some(PlannedFrom { active: connected.hello.active }),
+        verb: Verb::Deploy,
+        by: environment::operator(),
+        settings: settings(trial),
+    };
+    let ended = activate(connected, &request, trial, &mut Measured::default(), output)?;
+    interrupt::over();
+    match ended.outcome {
+        Outcome::Confirmed | Outcome::Unchanged => Ok(()),
+        Outcome::WentBack | Outcome::Stuck => {
+            let exit = if ended.outcome == Outcome::Stuck { Exit::Stuck } else { Exit::WentBack };
+            let reason = ended.reason.unwrap_or_default();
+            Err(Failure { exit, ..Failure::before(reason).runs(Runs::Generation(ended.active)) })
+        }
+    }
+}
+
 /// Refuses a machine that is another server of somebody's: what it runs would go away.
-fn is_this_server(connected: &Connected, server: &Server) -> Result<(), Failure> {
+pub(crate) fn is_this_server(connected: &Connected, server: &Server) -> Result<(), Failure> {
     let Some(other) = connected.hello.server.as_ref().filter(|other| **other != server.name) else { return Ok(()) };
     let what = format!(
         "this is the declaration of `{}`, but {} is the server `{other}`",

@@ -1,0 +1,131 @@
+//! The end of Stead on a machine: everything of its own goes, and what it had set is as it was before.
+//!
+//! Comes after a deploy of nothing. Each step may be repeated; the store, and with it this agent, goes last. Never removes
+//! data of apps or certificates unless told to, and never a user whose files stay: somebody else would own them, by its number.
+
+use crate::host;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use stead_host::run::run;
+use stead_host::{memory, users};
+use stead_model::generation::Generation;
+use stead_model::layout;
+use stead_store::Guard;
+
+/// Where nginx keeps bodies that are too large for memory.
+const CACHE: &str = "/var/cache/stead-nginx";
+/// What outlives Stead, unless told otherwise.
+const DATA: [&str; 2] = [layout::SERVICE_STATE, layout::ACME];
+
+/// Something could not be taken off. What was done by then is done; doing it again goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Something of Stead's runs still.
+    #[error("{0} runs still")]
+    Runs(String),
+    /// A setting of the machine cannot be put back.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// A file or folder cannot be removed.
+    #[error("{0} cannot be removed: {1}")]
+    Remove(String, io::Error),
+    /// A program of the system refused.
+    #[error(transparent)]
+    Run(#[from] stead_host::run::RunError),
+}
+
+/// Takes everything off; returns what stays.
+pub(crate) fn leave(_: &Guard, active: Option<&Generation>, with_data: bool) -> Result<Vec<String>, Error> {
+    if let Some(unit) = active.and_then(|active| active.units.keys().next()) {
+        return Err(Error::Runs(unit.to_string()));
+    }
+    if let Some(active) = active {
+        host::settle(active)?;
+    }
+    // Instances that still drain, timers that wait. The pattern means those that are loaded.
+    run("systemctl", &["stop", "stead-*"])?;
+    remove(Path::new(layout::GENERATOR))?;
+    if let Some(folder) = Path::new(layout::GENERATOR).parent() {
+        // Only where it is empty: then it was made for this.
+        let _ = fs::remove_dir(folder);
+    }
+    run("systemctl", &["daemon-reload"])?;
+    // What failed once would go on being listed.
+    let _ = run("systemctl", &["reset-failed", "stead-*"]);
+    for place in DATA.map(Path::new) {
+        if with_data || !holds_anything(place) {
+            remove(place)?;
+        }
+    }
+    let kept: Vec<&str> = DATA.into_iter().filter(|place| Path::new(place).exists()).collect();
+    let owners = owners(&kept);
+    let mut stays: Vec<String> = kept.iter().map(|place| (*place).to_owned()).collect();
+    for user in users::made() {
+        match users::ids(user.as_str()) {
+            Some((number, _)) if owners.contains(&number) => {
+                stays.push(format!("the system user {user}, who owns some of it"))
+            }
+            _ => users::remove(&user)?,
+        }
+    }
+    remove(Path::new(CACHE))?;
+    memory::let_go(Path::new(layout::SECRETS)).map_err(|error| Error::Remove(layout::SECRETS.to_owned(), error))?;
+    remove(Path::new(layout::RUN))?;
+    remove(Path::new(layout::STATE))?;
+    Ok(stays)
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Remove(path.display().to_string(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is a file in a folder that has something in it; folders alone are nothing that anybody would miss.
+fn holds_anything(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => {
+            fs::read_dir(path).into_iter().flatten().flatten().any(|entry| holds_anything(&entry.path()))
+        }
+        Ok(found) => found.len() > 0,
+        Err(_) => false,
+    }
+}
+
+/// Who owns the folders in these places.
+fn owners(places: &[&str]) -> BTreeSet<u32> {
+    let inside = places.iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
+    inside.filter_map(|entry| entry.metadata().ok()).map(|found| found.uid()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_a_file_and_nothing_can_be_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, file) = (place.path().join("folder"), place.path().join("file"));
+        fs::create_dir_all(folder.join("inside")).unwrap();
+        fs::write(&file, "x").unwrap();
+        for path in [&folder, &file, &place.path().join("nothing")] {
+            remove(path).unwrap();
+            assert!(!path.exists());
+        }
+        fs::create_dir_all(folder.join("inside")).unwrap();
+        assert!(!holds_anything(&folder));
+        fs::write(folder.join("inside/kept"), "x").unwrap();
+        assert!(holds_anything(&folder));
+        let own = owners(&[place.path().parent().unwrap().to_str().unwrap()]);
+        assert!(own.contains(&fs::metadata(place.path()).unwrap().uid()));
+    }
+}

@@ -1,0 +1,30 @@
+//! Every file of a lab's own, to tell what changed.
+
+use crate::lab::Lab;
+use std::collections::BTreeSet;
+
+/// Every path that may hold something of the server's own: kind, mode, owner, and for files the content's sum.
+/// Left out: Stead's own folder, and what any login or service of the server changes by itself.
+const LIST: &str = r"
+elsewhere='( -path /var/lib/stead -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp
+    -o -path /var/tmp -o -path /var/log -o -path /var/lib/systemd -o -path /root/.cache ) -prune -o'
+set -f
+{ find / -xdev $elsewhere -printf '%y:%m:%u:%g:%l %p\n'; find / -xdev $elsewhere -type f -exec cksum {} +; } | sort";
+
+/// What is on a lab's disk, a line for each thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing(BTreeSet<String>);
+
+impl Listing {
+    /// As it is now.
+    #[track_caller]
+    pub fn of(lab: &Lab) -> Self {
+        Self(lab.run(LIST).lines().map(str::to_owned).collect())
+    }
+
+    /// The paths of what another one has otherwise.
+    pub fn changed(&self, other: &Self) -> BTreeSet<String> {
+        let path = |line: &String| line.find('/').map(|start| line[start..].split(' ').next().unwrap_or("").to_owned());
+        self.0.symmetric_difference(&other.0).filter_map(path).collect()
+    }
+}
