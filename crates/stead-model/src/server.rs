@@ -130,6 +130,9 @@ pub struct App {
     pub drain: u32,
     /// Seconds that it is given to stop.
     pub stop_timeout: u32,
+    /// What is not taken away from it, by systemd's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<String>,
 }
 
 impl App {

@@ -103,10 +103,9 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     unit.line("WorkingDirectory", release.path()).line("ExecStart", exec);
     ending(&mut unit, app);
     limits(&mut unit, name, app)?;
-    unit.root(&runtime, ids(&used).iter().map(tree_path).chain(binds_of_host())).hardening();
-    unit.line("ProtectHome", "yes")
-        .line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX")
-        .line("UMask", "0027");
+    unit.root(&runtime, ids(&used).iter().map(tree_path).chain(binds_of_host()));
+    unit.hardening(&format!("apps.{name}.unprotected"), &app.unprotected)?;
+    unit.line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX").line("UMask", "0027");
     if user.as_str() != "root" {
         unit.line("CapabilityBoundingSet", "");
     }

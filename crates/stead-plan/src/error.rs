@@ -129,6 +129,16 @@ pub enum PlanError {
         /// The secret.
         secret: SecretName,
     },
+    /// A name of what is taken away from a service that is none.
+    #[error("{option}: `{name}` is nothing that is taken away from it; there are: {known}")]
+    UnknownHardening {
+        /// The option.
+        option: String,
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// Two apps are known by one port.
     #[error("apps.{first}.port and apps.{second}.port are both {port}")]
     SamePort {

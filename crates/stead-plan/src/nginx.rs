@@ -106,7 +106,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
         folders.push(layout::CERTIFICATES.to_owned());
     }
     draft.certificates = certificates;
-    let unit = units::add(draft, &listeners, &runtime, &configuration, &folders, reads_secrets);
+    let unit = units::add(draft, &listeners, &runtime, &configuration, &folders, reads_secrets)?;
     let binds = units::binds_of_test(&folders);
     draft.host_folders.extend(host_folders);
     draft.refer(used);

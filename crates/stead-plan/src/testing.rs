@@ -110,6 +110,7 @@ pub(crate) fn app(source: &str, exec: &str, port: Option<u16>) -> App {
         strategy: Strategy::Beside,
         drain: App::DRAIN,
         stop_timeout: 30,
+        unprotected: Vec::new(),
     }
 }
 
@@ -175,6 +176,7 @@ fn nginx() -> Nginx {
         client_max_body_size: "10m".to_owned(),
         server_tokens: false,
         drain: 60,
+        unprotected: Vec::new(),
         append_http_config: String::new(),
         append_config: String::new(),
     }

@@ -10,24 +10,29 @@ use stead_model::server::Setting;
 
 /// What systemd takes away from any service that is not root's, and need not be declared. Left out
 /// on purpose: `MemoryDenyWriteExecute=` (the BEAM and others compile at run time) and
-/// `PrivateUsers=` (peer authentication would not know anybody).
-const HARDENING: [&str; 16] = [
-    "LockPersonality=yes",
-    "NoNewPrivileges=yes",
-    "PrivateDevices=yes",
-    "PrivateTmp=yes",
-    "ProtectClock=yes",
-    "ProtectControlGroups=yes",
-    "ProtectHostname=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectProc=invisible",
-    "ProtectSystem=strict",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "SystemCallArchitectures=native",
+/// `PrivateUsers=` (peer authentication would not know anybody), `RemoveIPC=` (the end of an old instance would take
+/// away what the new one beside it has, being of the same user), and `ProcSubset=` (programs size themselves by `/proc/meminfo`). Each can be left out by its name.
+const HARDENING: [(&str, &[&str]); 19] = [
+    ("LockPersonality", &["yes"]),
+    ("NoNewPrivileges", &["yes"]),
+    ("PrivateDevices", &["yes"]),
+    ("PrivateMounts", &["yes"]),
+    ("PrivateTmp", &["yes"]),
+    ("ProtectClock", &["yes"]),
+    ("ProtectControlGroups", &["yes"]),
+    ("ProtectHome", &["yes"]),
+    ("ProtectHostname", &["yes"]),
+    ("ProtectKernelLogs", &["yes"]),
+    ("ProtectKernelModules", &["yes"]),
+    ("ProtectKernelTunables", &["yes"]),
+    ("ProtectProc", &["invisible"]),
+    ("ProtectSystem", &["strict"]),
+    ("RestrictNamespaces", &["yes"]),
+    ("RestrictRealtime", &["yes"]),
+    ("RestrictSUIDSGID", &["yes"]),
+    ("SystemCallArchitectures", &["native"]),
+    // What is refused is refused as if one had no right to it, not by the end of the process.
+    ("SystemCallFilter", &["@system-service", "~@privileged"]),
 ];
 
 /// A unit file that is being written.
@@ -87,10 +92,22 @@ impl UnitFile {
         self
     }
 
-    /// The lines that take away what a service does not need.
-    pub(crate) fn hardening(&mut self) -> &mut Self {
-        HARDENING.iter().for_each(|line| self.raw(line));
-        self
+    /// The lines that take away what a service does not need, but for those that an option leaves out by name.
+    ///
+    /// # Errors
+    /// When a name is none of them.
+    pub(crate) fn hardening(&mut self, option: &str, left_out: &[String]) -> Result<&mut Self, PlanError> {
+        if let Some(name) = left_out.iter().find(|name| !HARDENING.iter().any(|(known, _)| known == name)) {
+            let known = HARDENING.map(|(known, _)| known).join(", ");
+            return Err(PlanError::UnknownHardening { option: option.to_owned(), name: name.clone(), known });
+        }
+        for (name, values) in HARDENING.iter().filter(|(name, _)| !left_out.iter().any(|out| out == name)) {
+            for value in *values {
+                self.line(name, value);
+            }
+        }
+        self.line("SystemCallErrorNumber", "EPERM");
+        Ok(self)
     }
 
     /// Adds a line as it was declared, in systemd's own words.
@@ -111,11 +128,6 @@ impl UnitFile {
     /// The finished text.
     pub(crate) fn text(&self) -> String {
         self.0.clone()
-    }
-
-    fn raw(&mut self, line: &str) {
-        self.0.push_str(line);
-        self.0.push('\n');
     }
 }
 

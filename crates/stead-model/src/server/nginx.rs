@@ -36,6 +36,9 @@ pub struct Nginx {
     pub server_tokens: bool,
     /// Seconds that an old nginx instance may keep its connections (WebSockets too).
     pub drain: u32,
+    /// What is not taken away from it, by systemd's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<String>,
     /// Lines for the `http` block, as they are.
     pub append_http_config: String,
     /// Lines for the main block, as they are.

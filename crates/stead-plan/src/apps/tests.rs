@@ -177,3 +177,20 @@ fn a_health_check_over_the_network_needs_a_port() {
         "apps.bill-tracker.health: asks over the network, but `apps.bill-tracker.port` is not set"
     );
 }
+
+#[test]
+fn what_an_app_needs_is_left_to_it_by_name() {
+    let mut fixture = Fixture::two_sites();
+    let before = unit(&fixture);
+    assert!(before.contains("SystemCallFilter=@system-service\nSystemCallFilter=~@privileged\n"), "{before}");
+    fixture.app().unprotected = vec!["SystemCallFilter".to_owned(), "ProtectHome".to_owned()];
+    let after = unit(&fixture);
+    assert!(!after.contains("SystemCallFilter") && !after.contains("ProtectHome"), "{after}");
+    assert!(after.contains("ProtectSystem=strict\n"), "{after}");
+    fixture.app().unprotected = vec!["ProtectHomes".to_owned()];
+    assert!(
+        fixture.error().starts_with("apps.bill-tracker.unprotected: `ProtectHomes` is nothing"),
+        "{}",
+        fixture.error()
+    );
+}

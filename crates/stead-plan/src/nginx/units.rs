@@ -5,6 +5,7 @@
 
 use super::listen::Listeners;
 use crate::certificates;
+use crate::error::PlanError;
 use crate::plan::{Draft, unit_name};
 use crate::runtimes::binds_of_host;
 use crate::secrets;
@@ -35,12 +36,12 @@ pub(super) fn add(
     configuration: &Hash,
     folders: &[String],
     reads_secrets: bool,
-) -> UnitName {
+) -> Result<UnitName, PlanError> {
     let sockets = listeners.sockets();
     let names: Vec<String> =
         sockets.keys().map(|name| format!("{name}.socket")).chain(["stead-nginx-status.socket".to_owned()]).collect();
     let count = sockets.values().map(Vec::len).sum::<usize>() + 1;
-    let text = instance(draft, runtime, &names, count, folders, reads_secrets);
+    let text = instance(draft, runtime, &names, count, folders, reads_secrets)?;
     let digest = Hash::of(text.as_bytes());
     let unit = unit_name(&format!("stead-nginx@{}.service", digest.short()));
     draft.files.add_unit(&unit, text, ["multi-user.target"]);
@@ -53,7 +54,7 @@ pub(super) fn add(
         add_socket(draft, &name, &unit, &lines, listen);
     }
     add_socket(draft, "stead-nginx-status", &unit, &[STATUS.to_owned()], Vec::new());
-    unit
+    Ok(unit)
 }
 
 fn instance(
@@ -63,7 +64,7 @@ fn instance(
     count: usize,
     folders: &[String],
     reads_secrets: bool,
-) -> String {
+) -> Result<String, PlanError> {
     let mut unit = UnitFile::new("an nginx instance");
     // What puts a stand-in in the place of a certificate that cannot be read: at a boot, or whenever nginx starts again.
     let certificates = (!draft.certificates.is_empty()).then_some(certificates::READY);
@@ -91,9 +92,15 @@ fn instance(
     let binds =
         parents.into_iter().chain(folders.iter().cloned()).chain(binds_of_host().filter(|bind| bind != layout::NAMES));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
-    unit.hardening().line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX").line("CapabilityBoundingSet", "");
-    unit.line("SystemCallFilter", "@system-service").line("SystemCallErrorNumber", "EPERM").line("UMask", "0027");
-    unit.text()
+    // A site's files may lie in somebody's home.
+    let is_at_home = folders.iter().any(|folder| ["/home", "/root"].iter().any(|home| folder.starts_with(home)));
+    let mut left_out = draft.server.nginx.unprotected.clone();
+    left_out.extend(is_at_home.then(|| "ProtectHome".to_owned()));
+    unit.hardening("services.nginx.unprotected", &left_out)?;
+    unit.line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX")
+        .line("CapabilityBoundingSet", "")
+        .line("UMask", "0027");
+    Ok(unit.text())
 }
 
 /// The binds with which the configuration of a staged generation can be tested: the content and who is
