@@ -104,6 +104,9 @@ pub enum Error {
     /// A secret cannot be handed to a service.
     #[error(transparent)]
     Secret(#[from] crate::secrets::Error),
+    /// The firewall's rules cannot come into force.
+    #[error(transparent)]
+    Firewall(#[from] crate::firewall::Error),
 }
 
 impl Error {
@@ -129,7 +132,9 @@ impl Error {
                 Some("mend the files on the server, or name others".to_owned())
             }
             Self::Secret(error) => error.hint(),
-            Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
+            Self::Nginx(_) | Self::Firewall(crate::firewall::Error::Refused(_)) => {
+                Some("mend the declaration and deploy again".to_owned())
+            }
             _ => None,
         }
     }
@@ -209,6 +214,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: boo
         programs(generation, from)?;
         free_ports(generation, from)?;
         ports_for_instances(generation, from)?;
+        crate::firewall::check(generation, from)?;
         test_nginx(generation, from, !new.is_empty())
     };
     fits().inspect_err(|_| crate::certificates::put_back(&new))
@@ -231,6 +237,7 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
             let option = match &unit.role {
                 Role::App { app, .. } => format!("apps.{app}.exec"),
                 Role::Nginx {} => "services.nginx.packages".to_owned(),
+                Role::Firewall {} => "networking.firewall.packages".to_owned(),
                 _ => format!("systemd.services.{}.serviceConfig.ExecStart", plain(name)),
             };
             return Err(Error::NoProgram { option, unit: name.clone(), program });

@@ -12,6 +12,7 @@
 mod certificates;
 mod explain;
 pub mod failure;
+mod firewall;
 mod language;
 mod nginx;
 mod place;

@@ -9,7 +9,7 @@ use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
 use crate::secrets::SecretFiles;
-use crate::{apps, certificates, hooks, nginx, probes, secrets, services, users};
+use crate::{apps, certificates, firewall, hooks, nginx, probes, secrets, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Unit};
@@ -110,6 +110,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     certificates::add(&mut draft)?;
     let hooks = hooks::add(&mut draft)?;
     let secrets = secrets::add(&mut draft)?;
+    let firewall = firewall::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
     }
@@ -127,6 +128,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         probes: probes::of(server)?,
         certificates: draft.certificates,
         secrets,
+        firewall,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

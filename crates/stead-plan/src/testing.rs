@@ -229,6 +229,7 @@ impl Fixture {
             hooks: Hooks::default(),
             probes: BTreeMap::new(),
             acme: Acme::default(),
+            firewall: None,
         };
         let (trees, releases, secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut fixture = Self { server, lock: Lock::empty(), trees, releases, secrets };
