@@ -20,8 +20,16 @@ const SOON: Duration = Duration::from_millis(20);
 const EVER: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whether the lab takes a connection there. While its cable is away, its address leads out into the world, where
+/// anybody may take one.
 fn is_open(address: SocketAddr, within: Duration) -> bool {
-    TcpStream::connect_timeout(&address, within).is_ok()
+    let Ok(stream) = TcpStream::connect_timeout(&address, within) else { return false };
+    match (address.ip(), stream.local_addr().map(|own| own.ip())) {
+        // A cable is a /30.
+        (IpAddr::V4(lab), Ok(IpAddr::V4(own))) => lab.to_bits() >> 2 == own.to_bits() >> 2,
+        (IpAddr::V6(_), Ok(IpAddr::V6(_))) => true,
+        _ => false,
+    }
 }
 
 /// Asks for a port again and again, in a thread of its own, until it is asked what it found.
@@ -33,6 +41,8 @@ struct Watch {
 impl Watch {
     /// Each answer has to come within this time to count as one.
     fn of(address: SocketAddr, within: Duration) -> Self {
+        // sshd turns strangers away by chance when many of them are at its door (`sshd_config(5)`, MaxStartups).
+        let pause = Duration::from_millis(if address.port() == 22 { 100 } else { 2 });
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -40,7 +50,7 @@ impl Watch {
             while !stopped.load(Ordering::Relaxed) {
                 *(if is_open(address, within) { &mut open } else { &mut shut }) += 1;
                 // Not to fill the table of connections; what is shut takes its time by itself.
-                thread::sleep(Duration::from_millis(2));
+                thread::sleep(pause);
             }
             (open, shut)
         });
