@@ -68,7 +68,7 @@ fn words(ports: &BTreeSet<u16>) -> String {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     match ports.is_empty() {
         true => OPENING.to_owned(),
-        false => format!("{OPENING}add element inet stead ssh_ports {{ {} }}\n", ports.join(", ")),
+        false => format!("{OPENING}add rule inet stead ssh tcp dport {{ {} }} accept\n", ports.join(", ")),
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn ports_are_added_to_those_declared_and_none_is_no_error() {
-        assert!(words(&[22, 2222].into()).ends_with("\nadd element inet stead ssh_ports { 22, 2222 }\n"));
+        assert!(words(&[22, 2222].into()).ends_with("\nadd rule inet stead ssh tcp dport { 22, 2222 } accept\n"));
         assert!(words(&BTreeSet::new()).lines().all(|line| line.starts_with('#')));
     }
 }

@@ -1,7 +1,8 @@
 //! The rules as text, in the words of `nft(8)`.
 //!
 //! Promises that the text replaces the whole of the table `inet stead` and mentions no other, that ports are written as
-//! they are declared, joined where they touch, and that an operator's own rules cannot leave their chain.
+//! they are declared, joined where they touch, and that an operator's own rules cannot leave their chain. Has neither
+//! named sets nor maps: an older `nft` of the host falls over those of a newer one when it lists them (1.0.6, 1.1.3).
 
 use crate::error::PlanError;
 use std::fmt::Write;
@@ -47,9 +48,8 @@ pub(super) fn render(firewall: &Firewall, ssh_port: Option<Port>) -> Result<Stri
         text.line(1, &format!("counter {counter} {{ }}"));
     }
     if firewall.allow_ssh {
-        text.line(1, "set ssh_ports {").line(2, "type inet_service");
         let declared = ssh_port.map_or(SSH, Port::number);
-        text.line(2, &format!("elements = {{ {declared} }}")).line(1, "}");
+        text.line(1, "chain ssh {").line(2, &format!("tcp dport {declared} accept")).line(1, "}");
     }
     if !is_blank(&firewall.extra_input_rules) {
         stays_inside(&firewall.extra_input_rules)?;
@@ -79,14 +79,14 @@ fn input(text: &mut Text, firewall: &Firewall) -> Result<(), PlanError> {
     for interface in &firewall.trusted_interfaces {
         text.line(2, &format!("iifname \"{interface}\" accept"));
     }
-    text.line(2, "ct state vmap { established : accept, related : accept }");
+    text.line(2, "ct state established,related accept");
     text.line(2, "ct state invalid counter name refused_invalid drop");
     text.line(2, "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept");
     text.line(2, &format!("icmpv6 type {{ {} }} accept", ICMPV6.join(", ")));
     text.line(2, "udp sport 67 udp dport 68 accept comment \"DHCP\"");
     text.line(2, "ip6 daddr fe80::/10 udp dport 546 accept comment \"DHCPv6\"");
     if firewall.allow_ssh {
-        text.line(2, "tcp dport @ssh_ports accept");
+        text.line(2, "jump ssh");
     }
     if !is_blank(&firewall.extra_input_rules) {
         text.line(2, &format!("jump {EXTRA}"));
