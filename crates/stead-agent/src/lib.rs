@@ -14,6 +14,7 @@ pub mod activation;
 mod agents;
 pub mod certificates;
 pub mod drain;
+mod firewall;
 mod hook;
 pub mod host;
 pub mod inspect;

@@ -382,7 +382,7 @@ impl Server for RealServer<'_> {
     }
 
     fn reload(&mut self, units: &[&UnitName]) -> Result<()> {
-        units.iter().try_for_each(|unit| systemd::hang_up(unit)).map_err(words)
+        systemd::reload_units(units).map_err(words)
     }
 
     fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>> {

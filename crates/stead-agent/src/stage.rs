@@ -107,6 +107,9 @@ pub enum Error {
     /// A setting of the machine itself cannot be set.
     #[error(transparent)]
     Host(#[from] crate::host::Error),
+    /// The firewall's rules cannot come into force.
+    #[error(transparent)]
+    Firewall(#[from] crate::firewall::Error),
 }
 
 impl Error {
@@ -132,7 +135,9 @@ impl Error {
                 Some("mend the files on the server, or name others".to_owned())
             }
             Self::Secret(error) => error.hint(),
-            Self::Nginx(_) => Some("mend the declaration and deploy again".to_owned()),
+            Self::Nginx(_) | Self::Firewall(crate::firewall::Error::Refused(_)) => {
+                Some("mend the declaration and deploy again".to_owned())
+            }
             _ => None,
         }
     }
@@ -215,6 +220,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: boo
         programs(generation, from)?;
         free_ports(generation, from)?;
         ports_for_instances(generation, from)?;
+        crate::firewall::check(generation, from)?;
         test_nginx(generation, from, !new.is_empty())
     };
     fits().inspect_err(|_| crate::certificates::put_back(&new))
@@ -241,6 +247,7 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
             let option = match &unit.role {
                 Role::App { app, .. } => format!("apps.{app}.exec"),
                 Role::Nginx {} => "services.nginx.packages".to_owned(),
+                Role::Firewall {} => "networking.firewall.packages".to_owned(),
                 _ => format!("systemd.services.{}.serviceConfig.ExecStart", plain(name)),
             };
             return Err(Error::NoProgram { option, unit: name.clone(), program });

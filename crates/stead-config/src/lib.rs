@@ -12,6 +12,7 @@
 mod certificates;
 mod explain;
 pub mod failure;
+mod firewall;
 mod host;
 mod language;
 mod nginx;

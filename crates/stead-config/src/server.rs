@@ -85,7 +85,8 @@ impl Mapping<'_> {
             "hostSettings": self.host_settings()?,
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
-        Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, ..server })
+        let firewall = self.firewall()?;
+        Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, firewall, ..server })
     }
 
     /// The Debian input of the server: the declared one, else the only one, else the one named `debian`.
@@ -279,7 +280,7 @@ impl Mapping<'_> {
 
     /// Secrets stand where they reach a service without being written down, and nowhere else.
     fn check_secrets(&self) -> Result<(), Failure> {
-        for part in ["apps", "services", "systemd", "runtimes", "probes", "hooks", "security"] {
+        for part in ["apps", "services", "systemd", "runtimes", "probes", "hooks", "security", "networking"] {
             for (name, node) in self.configuration.get(part).into_iter().flat_map(Node::fields) {
                 let ours = part != "services" || name == "nginx";
                 let runs = part != "apps" || is_enabled(self.configuration, name);

@@ -6,7 +6,7 @@
 //! the server to the parent from any state in between, and verifies it. All are safe to repeat.
 
 use crate::effects::{Failure, Pair, Result, Server, UnitState};
-use crate::proof;
+use crate::{firewall, proof};
 use std::collections::BTreeSet;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::name::{Name, Port, UnitName};
@@ -56,12 +56,12 @@ fn instances(generation: &Generation) -> impl Iterator<Item = Instance<'_>> {
     generation.units.iter().filter_map(|(name, unit)| instance(name, unit))
 }
 
-fn running(server: &mut impl Server, unit: &UnitName) -> Result<bool> {
+pub(crate) fn running(server: &mut impl Server, unit: &UnitName) -> Result<bool> {
     Ok(matches!(server.states(&[unit])?.first(), Some(UnitState::Active { .. })))
 }
 
 /// Starts units of which only the missing ones are started; the error carries a unit's last words.
-fn bring_up(server: &mut impl Server, units: &[&UnitName]) -> Result<()> {
+pub(crate) fn bring_up(server: &mut impl Server, units: &[&UnitName]) -> Result<()> {
     let states = server.states(units)?;
     let down: Vec<&UnitName> = units
         .iter()
@@ -87,7 +87,7 @@ fn explain(server: &mut impl Server, units: &[&UnitName], failure: Failure) -> F
     }
 }
 
-fn did_not_stay(server: &mut impl Server, unit: &UnitName, what: &str, cause: Option<Failure>) -> Failure {
+pub(crate) fn did_not_stay(server: &mut impl Server, unit: &UnitName, what: &str, cause: Option<Failure>) -> Failure {
     let words = server.last_words(unit);
     let cause = cause.map(|failure| format!(": {failure}")).unwrap_or_default();
     let words = if words.trim().is_empty() {
@@ -157,6 +157,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if !same_units(pair.parent, pair.candidate) {
         server.reload_systemd()?;
     }
+    firewall::raise(server, pair)?;
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside) {
         server.tell(&format!("starting {}", instance.unit));
         bring_up_instance(server, &instance)?;
@@ -170,6 +171,7 @@ pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if pair.candidate.host != pair.parent.host {
         server.settle(pair.candidate)?;
     }
+    firewall::change(server, pair.candidate, pair.parent)?;
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Restart) {
         let old: Vec<&UnitName> = instances(pair.parent)
             .filter(|old| old.app == instance.app && old.unit != instance.unit)
@@ -182,7 +184,8 @@ pub fn switch(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         bring_up_instance(server, &instance)?;
     }
     change_services(server, pair.candidate, pair.parent)?;
-    lead_visitors(server, pair.candidate, pair.parent, Way::Forward)
+    lead_visitors(server, pair.candidate, pair.parent, Way::Forward)?;
+    firewall::lower(server, pair.candidate, pair.parent)
 }
 
 /// Brings services under fixed names, and timers, to what `wanted` says; `other` is what may run now.
@@ -388,6 +391,7 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if candidate.host != parent.host {
         server.settle(parent)?;
     }
+    firewall::change(server, parent, candidate)?;
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {
             let newer: Vec<&UnitName> = instances(candidate)
@@ -441,10 +445,12 @@ fn stop_candidate(server: &mut impl Server, pair: Pair<'_>, kept: &BTreeSet<&Nam
             Role::App { app, drain, .. } if kept.contains(app) && running(server, unit)? && server.is_visited(unit) => {
                 server.drain(unit, *drain)?;
             }
+            _ if firewall::is_it(pair.candidate, unit) => {}
             _ => stop.push(unit),
         }
     }
-    server.stop(&stop)
+    server.stop(&stop)?;
+    firewall::lower(server, pair.parent, pair.candidate)
 }
 
 /// Whether the server runs this generation: units up, apps healthy, nginx answering with it, sites as they were before

@@ -110,7 +110,7 @@ pub trait Server {
     fn request_stop(&mut self, units: &[&UnitName]) -> Result<()>;
     /// Restarts units and waits.
     fn restart(&mut self, units: &[&UnitName]) -> Result<()>;
-    /// Makes units read their configuration again, without proof.
+    /// Makes units that run read their configuration again, as they are defined now, and waits.
     fn reload(&mut self, units: &[&UnitName]) -> Result<()>;
     /// How each unit is, in the order asked.
     fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>>;

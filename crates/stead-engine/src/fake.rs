@@ -4,7 +4,7 @@
 //! ports, upstreams, what nginx has read) and nothing else, so that a test can ask whether the
 //! whole of it belongs to one generation.
 
-use crate::effects::{Failure, Login, Pair, Patience, Result, Server, UnitState};
+use crate::effects::{Failure, Login, Patience, Result, Server, UnitState};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::activation::Phase;
 use stead_model::generation::{Generation, Role, Unit};
@@ -12,8 +12,12 @@ use stead_model::hash::Hash;
 use stead_model::hooks::ServerHooks;
 use stead_model::host::Host;
 use stead_model::name::{Name, Port, UnitName, UserName};
-use stead_model::probe::{Answered, Broken, Expected, Probe, Side, Target, Timing, Verdict};
-use stead_model::server::{Health, Strategy};
+use stead_model::probe::{Answered, Broken, Side, Verdict};
+use stead_model::server::Health;
+
+mod samples;
+
+pub(crate) use samples::{generation, guarded, pair};
 
 /// What happens at the chosen effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,9 @@ pub(crate) enum Mishap {
     /// The effect happens twice in a row.
     Repeat,
 }
+
+/// The unit of a firewall.
+const FIREWALL: &str = "stead-firewall.service";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -41,6 +48,8 @@ pub(crate) struct State {
     pub(crate) secrets: BTreeSet<Hash>,
     /// The machine's own settings: they outlive a boot.
     pub(crate) host: Host,
+    /// The rules that the firewall has read.
+    pub(crate) rules: Option<Hash>,
 }
 
 pub(crate) struct Fake {
@@ -136,7 +145,17 @@ impl Fake {
         if matches!(known.role, Role::Nginx {}) {
             self.read_configuration(unit)?;
         }
+        self.read_rules(unit);
         Ok(())
+    }
+
+    fn read_rules(&mut self, unit: &UnitName) {
+        let active = self.state.active.and_then(|id| self.generations.get(&id));
+        if let Some(Unit { reload_digest: Some(rules), role: Role::Firewall {}, .. }) =
+            active.and_then(|active| active.units.get(unit))
+        {
+            self.state.rules = Some(*rules);
+        }
     }
 
     fn read_configuration(&mut self, unit: &UnitName) -> Result<()> {
@@ -150,6 +169,9 @@ impl Fake {
     fn end(&mut self, unit: &UnitName) {
         self.state.running.remove(unit);
         self.state.nginx.remove(unit);
+        if unit.as_str() == FIREWALL {
+            self.state.rules = None;
+        }
     }
 
     /// The machine loses its power and boots again: what is in memory is gone, the confirmed generation comes up.
@@ -162,6 +184,7 @@ impl Fake {
         self.state.upstreams.clear();
         self.state.nginx.clear();
         self.state.secrets.clear();
+        self.state.rules = None;
         self.kept.clear();
         self.known.clear();
         self.armed = false;
@@ -232,6 +255,10 @@ impl Fake {
         }
         if self.state.host != generation.host {
             return Err(format!("settings {:?}", self.state.host));
+        }
+        let rules = generation.units.get(&FIREWALL.parse::<UnitName>().unwrap()).and_then(|unit| unit.reload_digest);
+        if self.state.rules != rules {
+            return Err(format!("rules {:?}, wanted {rules:?}", self.state.rules));
         }
         Ok(())
     }
@@ -424,8 +451,16 @@ impl Server for Fake {
         })
     }
 
-    fn reload(&mut self, _: &[&UnitName]) -> Result<()> {
-        self.effect("reload", |_| Ok(()))
+    fn reload(&mut self, units: &[&UnitName]) -> Result<()> {
+        self.effect(&told("reload", units), |fake| {
+            for unit in units {
+                let known = fake.known.get(*unit).map(|unit| unit.digest);
+                let known = known.filter(|_| fake.state.running.contains_key(*unit));
+                fake.state.running.insert((*unit).clone(), known.ok_or(Failure(format!("{unit} is not active")))?);
+                fake.read_rules(unit);
+            }
+            Ok(())
+        })
     }
 
     fn states(&mut self, units: &[&UnitName]) -> Result<Vec<UnitState>> {
@@ -523,74 +558,4 @@ impl Server for Fake {
 
 fn told(effect: &str, units: &[&UnitName]) -> String {
     units.iter().fold(effect.to_owned(), |text, unit| format!("{text} {unit}"))
-}
-
-fn digest(text: &str) -> Hash {
-    Hash::of(text.as_bytes())
-}
-
-/// A generation with a socket, nginx, an app, and a service, told apart by the texts given.
-pub(crate) fn generation(
-    app: &str,
-    strategy: Strategy,
-    nginx: &str,
-    configuration: &str,
-    service: Option<&str>,
-) -> Generation {
-    let mut generation = Generation::empty("test".parse().unwrap());
-    let mut add = |name: String, digest: Hash, role: Role| {
-        let unit = Unit { digest, reload_digest: None, role, start: true };
-        generation.units.insert(name.parse().unwrap(), unit);
-    };
-    add("stead-nginx-80.socket".into(), digest("80"), Role::Socket { listen: Vec::new() });
-    let unit = format!("stead-nginx@{nginx}.service");
-    add(unit.clone(), digest(nginx), Role::Nginx {});
-    let health = Health {
-        check: stead_model::server::HealthCheck::Tcp {},
-        interval: 1000,
-        timeout: 5000,
-        deadline: 30_000,
-        passes: 2,
-        soak: Health::SOAK,
-    };
-    let role = Role::App {
-        app: "web".parse().unwrap(),
-        port: Port::new(4000),
-        port_variable: "PORT".into(),
-        health: Some(health),
-        strategy,
-        drain: stead_model::server::App::DRAIN,
-    };
-    add(format!("stead-web@{app}.service"), digest(app), role);
-    if let Some(service) = service {
-        add("stead-queue.service".into(), digest(service), Role::Service {});
-        generation.users.insert("stead-queue".parse().unwrap());
-    }
-    generation.users.insert("stead-web".parse().unwrap());
-    generation.nginx = Some(stead_model::generation::NginxPart {
-        runtime: digest("runtime"),
-        unit: unit.parse().unwrap(),
-        configuration: digest(configuration),
-        binds: Vec::new(),
-        drain: stead_model::server::App::DRAIN,
-    });
-    generation.probes.insert("site a.example".to_owned(), site("http://a.example/"));
-    generation
-}
-
-/// What a site is asked.
-pub(crate) fn site(url: &str) -> Probe {
-    Probe {
-        url: url.parse().unwrap(),
-        target: Target::Site { addresses: Vec::new() },
-        expected: Expected::Served {},
-        from: [Side::Server, Side::Operator].into(),
-        timing: Timing { interval: 250, timeout: 5000, deadline: 3000, passes: 2 },
-    }
-}
-
-/// The pair of two generations, as an activation has it.
-pub(crate) fn pair<'a>(parent: &'a Generation, candidate: &'a Generation) -> Pair<'a> {
-    let parent_id = (!parent.units.is_empty()).then(|| parent.id());
-    Pair { parent, parent_id, candidate, candidate_id: candidate.id() }
 }

@@ -149,7 +149,7 @@ pub fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{Fake, Mishap, generation, pair};
+    use crate::fake::{Fake, Mishap, generation, guarded, pair};
     use std::collections::BTreeSet;
     use stead_model::certificate::{Certificate, Files, Source};
     use stead_model::generation::Generation;
@@ -183,6 +183,9 @@ mod tests {
             ("setting added", base(), named(base(), "one")),
             ("setting changed", named(base(), "one"), named(base(), "two")),
             ("setting removed", named(base(), "one"), base()),
+            ("firewall added", base(), guarded(generation("a2", Strategy::Beside, "n1", "c2", None), "r1", "f1")),
+            ("firewall changed", guarded(base(), "r1", "f1"), guarded(base(), "r2", "f2")),
+            ("firewall removed", guarded(base(), "r1", "f1"), base()),
             ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
             ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
@@ -521,6 +524,7 @@ mod tests {
             Step::StartSocket { unit, .. }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
+            | Step::Guard { unit, is_change: false }
             | Step::Start { unit } => {
                 vec![format!("start {unit}")]
             }
@@ -531,13 +535,15 @@ mod tests {
                 stops.chain([format!("start {unit}")]).collect()
             }
             Step::Restart { unit } => vec![format!("restart {unit}")],
-            Step::Reload { unit } => vec![format!("reload {unit}")],
+            Step::Reload { unit } | Step::Guard { unit, .. } => vec![format!("reload {unit}")],
             Step::StartNginx { unit, old } => {
                 let stops = old.iter().map(|old| format!("stop {old}"));
                 stops.chain([format!("start {unit}")]).collect()
             }
             Step::ReloadNginx { unit, .. } => vec![format!("reload_nginx {unit}")],
-            Step::StopSocket { unit, .. } | Step::Stop { unit, .. } => vec![format!("stop {unit}")],
+            Step::StopSocket { unit, .. } | Step::Stop { unit, .. } | Step::Unguard { unit } => {
+                vec![format!("stop {unit}")]
+            }
         };
         stead_plan::steps(parent, candidate).into_iter().flat_map(words).collect()
     }

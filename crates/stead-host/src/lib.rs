@@ -6,6 +6,7 @@
 //! keeps the certificates that it trusts.
 
 pub mod certificate;
+pub mod firewall;
 pub mod generator;
 pub mod memory;
 pub mod nginx;

@@ -107,6 +107,14 @@ pub fn restart(units: &[&UnitName]) -> Result<(), RunError> {
     on_units(&["restart"], units)
 }
 
+/// Reloads units that are up, by their own `ExecReload=`, and waits.
+///
+/// # Errors
+/// When one of them is not up, or its command fails; what it said is in the journal.
+pub fn reload_units(units: &[&UnitName]) -> Result<(), RunError> {
+    on_units(&["reload"], units)
+}
+
 /// Makes a unit's main process read its configuration again, by SIGHUP.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub struct Generation {
     /// The server that it is a generation of.
     pub server: Name,
     /// Its own files, below `generations/<id>/`: `units/…` (linked into systemd by the generator,
-    /// `*.wants` folders included), `nginx/…`, `secrets/…` (encrypted),
+    /// `*.wants` folders included), `nginx/…`, `secrets/…` (encrypted), `firewall/…`,
     /// `run/…` (copied to `/run/stead` when the generation
     /// becomes active by a boot), `etc/…` (copied to `/etc`), `journald.conf`, `sysusers.conf`.
     pub files: Tree,
@@ -61,6 +61,9 @@ pub struct Generation {
     /// How the machine itself is to be.
     #[serde(default, skip_serializing_if = "Host::is_empty")]
     pub host: Host,
+    /// The firewall, when the server has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<FirewallPart>,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -127,6 +130,9 @@ pub enum Role {
     Service {},
     /// A timer: a changed one is restarted.
     Timer {},
+    /// The firewall: comes before everything else, and goes after it. A changed one is reloaded, also if its unit
+    /// changed: a restart would leave a moment without it.
+    Firewall {},
 }
 
 /// What the engine has to know about nginx.
@@ -144,6 +150,18 @@ pub struct NginxPart {
     /// Seconds for which the instance keeps its open connections, at most, once it is replaced.
     #[serde(default = "usual_drain", skip_serializing_if = "is_usual_drain")]
     pub drain: u32,
+}
+
+/// What the test of the firewall's rules has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FirewallPart {
+    /// The runtime that has `/usr/sbin/nft`.
+    pub runtime: Hash,
+    /// The unit that puts the rules in force.
+    pub unit: UnitName,
+    /// Paths inside the runtime that the test of the rules needs bound.
+    pub binds: Vec<String>,
 }
 
 fn usual_drain() -> u32 {
@@ -177,6 +195,7 @@ impl Generation {
             certificates: Certificates::new(),
             secrets: Secrets::default(),
             host: Host::default(),
+            firewall: None,
         }
     }
 

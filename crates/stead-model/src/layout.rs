@@ -59,6 +59,10 @@ pub const RECOVERING: &str = "/run/stead/recovering";
 pub const LOCK: &str = "/run/stead/lock";
 /// State folders of apps and services: `state/<name>`; never inside a generation.
 pub const SERVICE_STATE: &str = "/var/lib/stead-state";
+/// What was learned of the host itself: facts, not wishes.
+pub const HOST: &str = "/var/lib/stead/host";
+/// SSH's ports as `sshd` has them, in nftables' words: added to the firewall's rules whenever those are loaded.
+pub const SSH_PORTS: &str = "/var/lib/stead/host/ssh-ports.nft";
 /// Certificates, their keys, and the accounts at authorities. Data: it outlives every generation.
 pub const ACME: &str = "/var/lib/stead-acme";
 /// Certificates by name: `certificates/<name>/live/{fullchain,key}.pem`, `live` being a link beside them.

@@ -4,6 +4,7 @@
 //! planner knows about the operator's wishes. Field names in serialised form are the option names
 //! of the language. Paths of inputs appear as placeholders (see [`crate::layout`]).
 
+mod firewall;
 mod nginx;
 
 use crate::certificate::Acme;
@@ -13,6 +14,7 @@ use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use firewall::{Firewall, Interface, NotAnInterface, Open, PortRange};
 pub use nginx::{Listen, Location, Nginx, SiteCertificate, SiteTls, TlsUse, Upstream, VirtualHost};
 
 /// One machine, as declared.
@@ -59,6 +61,9 @@ pub struct Server {
     /// How the machine itself is to be.
     #[serde(default)]
     pub host_settings: crate::host::Declared,
+    /// The firewall; `None`: nothing is shut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
 }
 
 /// A named set of packages.

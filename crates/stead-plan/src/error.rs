@@ -193,6 +193,18 @@ pub enum PlanError {
         /// The port.
         port: u16,
     },
+    /// Something answers on a port that the firewall shuts.
+    #[error(
+        "{what} {verb} on port {port}, which networking.firewall does not open: add it to networking.firewall.allowedTCPPorts"
+    )]
+    ShutPort {
+        /// The option of what answers.
+        what: String,
+        /// What it does there.
+        verb: &'static str,
+        /// The port.
+        port: u16,
+    },
     /// A value cannot be written into a file as one value.
     #[error("{option}: `{value}` {problem}")]
     BadValue {

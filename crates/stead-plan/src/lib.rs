@@ -10,6 +10,7 @@ mod apps;
 mod certificates;
 mod error;
 mod files;
+mod firewall;
 mod hooks;
 mod host;
 mod nginx;

@@ -9,7 +9,7 @@ use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
 use crate::secrets::SecretFiles;
-use crate::{apps, certificates, hooks, host, nginx, probes, secrets, services, users};
+use crate::{apps, certificates, firewall, hooks, host, nginx, probes, secrets, services, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Unit};
@@ -111,6 +111,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     let hooks = hooks::add(&mut draft)?;
     let secrets = secrets::add(&mut draft)?;
     let host = host::add(&mut draft)?;
+    let firewall = firewall::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
     }
@@ -129,6 +130,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         certificates: draft.certificates,
         secrets,
         host,
+        firewall,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

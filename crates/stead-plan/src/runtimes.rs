@@ -12,7 +12,7 @@ use stead_model::layout;
 use stead_model::lock::RuntimeKey;
 use stead_model::name::{Name, PackageName};
 use stead_model::path::RelativePath;
-use stead_model::server::{App, Server};
+use stead_model::server::{App, Firewall, Server};
 
 /// What `MountAPIVFS=`, `PrivateTmp=`, `ProtectSystem=` and `ProtectHome=` mount on (`systemd.exec(5)`).
 const MOUNTED_BY_SYSTEMD: [&str; 8] = ["dev", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
@@ -29,7 +29,8 @@ pub fn runtime_keys(server: &Server) -> BTreeSet<RuntimeKey> {
         .filter_map(|service| service.runtime.as_ref())
         .filter_map(|name| server.runtimes.get(name))
         .map(|runtime| Some(key(server, runtime.debian.as_ref(), &runtime.packages)));
-    let all = apps.chain(services).chain([nginx]);
+    let firewall = server.firewall.as_ref().map(|firewall| firewall_key(server, firewall));
+    let all = apps.chain(services).chain([nginx, firewall]);
     all.flatten().filter(|key| !key.packages.is_empty()).collect()
 }
 
@@ -44,6 +45,11 @@ pub fn build_key(server: &Server, app: &App) -> Option<RuntimeKey> {
 /// The runtime of nginx.
 pub(crate) fn nginx_key(server: &Server) -> RuntimeKey {
     key(server, server.nginx.debian.as_ref(), &server.nginx.packages)
+}
+
+/// The runtime of the firewall.
+pub(crate) fn firewall_key(server: &Server, firewall: &Firewall) -> RuntimeKey {
+    key(server, firewall.debian.as_ref(), &firewall.packages)
 }
 
 /// The runtime that an app runs from.

@@ -82,6 +82,18 @@ pub enum Step {
         /// The unit.
         unit: UnitName,
     },
+    /// Puts the firewall's rules in force, in the place of those before.
+    Guard {
+        /// The firewall's unit.
+        unit: UnitName,
+        /// Whether there is one already, whose rules these replace.
+        is_change: bool,
+    },
+    /// Takes the firewall away: every port is open as it is without one.
+    Unguard {
+        /// The firewall's unit.
+        unit: UnitName,
+    },
     /// Starts an nginx instance on the shared sockets, then lets the old one drain.
     StartNginx {
         /// The new instance.
@@ -176,10 +188,14 @@ impl Step {
     /// When it happens. The list of [`steps`] is sorted by it.
     pub fn moment(&self) -> Moment {
         match self {
-            Step::AddUser { .. } | Step::ReloadSystemd | Step::StartApp { .. } | Step::StartBeside { .. } => {
-                Moment::Beside
-            }
+            Step::AddUser { .. }
+            | Step::ReloadSystemd
+            | Step::Guard { is_change: false, .. }
+            | Step::StartApp { .. }
+            | Step::StartBeside { .. } => Moment::Beside,
             Step::StartSocket { .. }
+            | Step::Guard { .. }
+            | Step::Unguard { .. }
             | Step::Replace { .. }
             | Step::Start { .. }
             | Step::Restart { .. }
@@ -197,6 +213,8 @@ impl Step {
         match self {
             Step::AddUser { .. } | Step::Set { .. } | Step::ReloadSystemd | Step::GetCertificate { .. } => None,
             Step::StartSocket { unit, .. }
+            | Step::Guard { unit, .. }
+            | Step::Unguard { unit }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
             | Step::Replace { unit, .. }
@@ -222,13 +240,18 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
     }
     let (replaced, beside): (Vec<Step>, Vec<Step>) =
         new_instances(from, to).into_iter().partition(|step| step.moment() == Moment::Switch);
+    // Before anything that the new generation starts: it may listen for anybody.
+    let guard = guard(from, to).into_iter();
+    steps.extend(guard.clone().filter(|step| step.moment() == Moment::Beside));
     steps.extend(beside);
     steps.extend(settings(from, to));
+    steps.extend(guard.clone().filter(|step| matches!(step, Step::Guard { is_change: true, .. })));
     steps.extend(replaced);
     steps.extend(changed_services(from, to));
     // The first connection on a socket starts nginx, which has to find every app's upstream.
     steps.extend(new_sockets(from, to));
     steps.extend(nginx(from, to));
+    steps.extend(guard.filter(|step| matches!(step, Step::Unguard { .. })));
     steps.extend(certificates(from, to));
     let gone = stopped(from, to, &steps);
     steps.extend(gone);
@@ -251,6 +274,9 @@ pub fn describe(step: &Step) -> String {
         Step::Start { unit } => format!("start {unit}"),
         Step::Restart { unit } => format!("restart {unit}"),
         Step::Reload { unit } => format!("reload {unit}"),
+        Step::Guard { unit, is_change: false } => format!("put the firewall in force ({unit})"),
+        Step::Guard { unit, is_change: true } => format!("change the firewall's rules, all at once ({unit})"),
+        Step::Unguard { unit } => format!("take the firewall away ({unit})"),
         Step::StartNginx { unit, old: None } => format!("start nginx ({unit})"),
         Step::StartNginx { unit, old: Some(_) } => {
             format!("start the new nginx on the same sockets, let the old one drain ({unit})")
@@ -306,6 +332,22 @@ fn fresh<'a>(wanted: &'a Generation, other: &'a Generation) -> impl Iterator<Ite
         .iter()
         .filter(|(_, unit)| unit.start)
         .filter(|(name, unit)| other.units.get(*name).is_none_or(|known| known.digest != unit.digest || !known.start))
+}
+
+/// The firewall that a generation starts.
+fn firewall(generation: &Generation) -> Option<(&UnitName, &Unit)> {
+    generation.units.iter().find(|(_, unit)| unit.start && matches!(unit.role, Role::Firewall {}))
+}
+
+fn guard(from: &Generation, to: &Generation) -> Option<Step> {
+    match (firewall(from), firewall(to)) {
+        (None, Some((unit, _))) => Some(Step::Guard { unit: unit.clone(), is_change: false }),
+        (Some((_, known)), Some((unit, wanted))) if known != wanted => {
+            Some(Step::Guard { unit: unit.clone(), is_change: true })
+        }
+        (Some((unit, _)), None) => Some(Step::Unguard { unit: unit.clone() }),
+        _ => None,
+    }
 }
 
 fn new_sockets(from: &Generation, to: &Generation) -> Vec<Step> {
@@ -401,6 +443,7 @@ fn stopped(from: &Generation, to: &Generation, before: &[Step]) -> Vec<Step> {
         match step {
             Step::Replace { old, .. } => handled.extend(old),
             Step::StartNginx { old: Some(old), .. } => drop(handled.insert(old)),
+            Step::Unguard { unit } => drop(handled.insert(unit)),
             _ => {}
         }
     }
@@ -421,7 +464,7 @@ fn stop(unit: UnitName, known: &Unit) -> (u8, Step) {
         Role::Socket { listen } => (1, Step::StopSocket { unit, listen: listen.clone() }),
         Role::Nginx {} => (2, Step::Stop { unit, end: End::Drains }),
         Role::App { .. } => (3, Step::Stop { unit, end: End::Drains }),
-        Role::Service {} => (4, Step::Stop { unit, end: End::Stops }),
+        Role::Service {} | Role::Firewall {} => (4, Step::Stop { unit, end: End::Stops }),
     }
 }
 

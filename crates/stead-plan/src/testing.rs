@@ -232,6 +232,7 @@ impl Fixture {
             probes: BTreeMap::new(),
             acme: Acme::default(),
             host_settings: stead_model::host::Declared::default(),
+            firewall: None,
         };
         let (trees, releases, secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut fixture = Self { server, lock: Lock::empty(), trees, releases, secrets };

@@ -49,7 +49,12 @@ refused! {
     a_swap_file_in_memory: "{\n  swapDevices = [{ device = \"/run/swap\", size = 1 }],\n}\n";
     a_line_for_journald_that_is_none: "{\n  services.journald.extraConfig = \"Storage\",\n}\n";
     a_service_of_a_later_version: "{\n  services.postgresql.enable = true,\n}\n";
-    a_function_of_a_later_version: "{ networking.firewall.allowedTCPPorts = [80] }\n";
+    a_function_of_a_later_version: "{ users.users.nick.isNormalUser = true }\n";
+    a_part_of_the_network_of_a_later_version: "{ networking.nameservers = [\"192.0.2.1\"] }\n";
+    a_misspelt_option_of_the_firewall: "{ networking.firewall.allowedTcpPorts = [80] }\n";
+    a_port_of_the_firewall_that_is_none: "{ networking.firewall = { enable = true, allowedTCPPorts = [80, 70000] } }\n";
+    an_interface_that_cannot_be: "{\n  networking.firewall = {\n    enable = true,\n    interfaces.\"eth 0\".allowedTCPPorts = [80],\n  },\n}\n";
+    a_secret_in_a_rule: "fun { secret, .. } => {\n  networking.firewall.extraInputRules = secret \"key\",\n}\n";
     a_secret_in_a_command: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run %{secret \"key\"}\" },\n}\n";
     an_app_name_that_cannot_be: "{ apps.\"My_Shop\" = { source = \"/srv/shop\", exec = \"run\" } }\n";
     a_variable_name_that_cannot_be: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.\"MY-VAR\" = \"1\" } }\n";
