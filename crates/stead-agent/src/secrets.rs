@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stead_host::{memory, users};
 use stead_model::generation::Generation;
+use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_model::name::{SecretName, VariableName};
 use stead_model::secret::{Content, MAX_VARIABLE, Part, SecretFile, Template, sealed_path};
@@ -64,6 +65,12 @@ pub enum Error {
     /// A file of secrets cannot be made.
     #[error("secrets cannot be put into memory")]
     Memory(#[from] io::Error),
+    /// A service would get more than systemd hands over.
+    #[error("{option}: all files together have more than the 1 MiB that systemd hands to a service")]
+    TooMuch {
+        /// What uses it.
+        option: String,
+    },
     /// A user that a file belongs to is not there.
     #[error("{option}: there is no user `{user}` on the server")]
     NoUser {
@@ -86,16 +93,21 @@ impl Error {
             }
             Self::Closed { .. } => "restore its file from version control, or set it anew with `stead secret set`",
             Self::NotAVariable { .. } => "set it anew with `stead secret set`, or hand it over as a file",
-            Self::Active(_) | Self::Missing { .. } | Self::Memory(_) | Self::NoUser { .. } => return None,
+            Self::TooMuch { .. } => "keep large files elsewhere, encrypted with a key that is a secret",
+            Self::Memory(_) => "the server has to be able to mount a ramfs: some containers are not allowed to",
+            Self::Active(_) | Self::Missing { .. } | Self::NoUser { .. } => return None,
         };
         Some(words.to_owned())
     }
 
     /// Whether it is the declaration, or a secret of the project, that has to change.
     pub(crate) fn is_of_project(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::NotAVariable { .. } | Self::NoHostKey)
+        matches!(self, Self::Closed { .. } | Self::NotAVariable { .. } | Self::NoHostKey | Self::TooMuch { .. })
     }
 }
+
+/// The bytes of credentials that systemd hands to one service (`CREDENTIALS_TOTAL_SIZE_MAX` of its `src/shared/creds-util.h`).
+const MAX_CREDENTIALS: usize = 1 << 20;
 
 /// What goes into the files of a generation, by their names.
 type Rendered = BTreeMap<String, (Zeroizing<Vec<u8>>, Option<(u32, u32)>)>;
@@ -105,27 +117,37 @@ type Rendered = BTreeMap<String, (Zeroizing<Vec<u8>>, Option<(u32, u32)>)>;
 /// # Errors
 /// The first one that cannot.
 pub(crate) fn check(generation: &Generation) -> Result<(), Error> {
+    if generation.secrets.is_empty() {
+        return Ok(());
+    }
     memory::dump_nothing();
-    rendered(generation).map(drop)
+    memory::ensure(Path::new(layout::SECRETS))?;
+    let rendered = rendered(generation)?;
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, file) in &generation.secrets.files {
+        // Variables are no credentials; what nginx reads itself is none either.
+        let Some((service, _)) = file.option.split_once(".credentials.") else { continue };
+        let size = sizes.entry(service).or_default();
+        *size += rendered.get(&id.to_string()).map_or(0, |(content, _)| content.len());
+        if *size > MAX_CREDENTIALS {
+            return Err(Error::TooMuch { option: format!("{service}.credentials") });
+        }
+    }
+    Ok(())
 }
 
-/// Makes the files of a generation. Those of `other` stay, if they are there; all others go.
+/// Makes those files of a generation that are not there. Those of `other` stay, if they are there; all others go.
+///
+/// What is there under its name is what it has to be: the name says the recipe and the values. So going back needs no key.
 ///
 /// # Errors
 /// When a secret cannot be opened: no file was touched then; or when a file cannot be written.
 pub(crate) fn reveal(generation: &Generation, other: &Generation) -> Result<(), Error> {
-    memory::dump_nothing();
-    let rendered = rendered(generation)?;
-    let folder = Path::new(layout::SECRETS);
-    if !rendered.is_empty() {
-        memory::ensure(folder)?;
-    }
-    for (name, (content, owner)) in &rendered {
-        memory::write(folder, name, content, *owner)?;
-    }
+    let _lock = lock()?;
+    fill(generation)?;
     let kept: BTreeSet<String> =
         generation.secrets.files.keys().chain(other.secrets.files.keys()).map(ToString::to_string).collect();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
+    for entry in fs::read_dir(layout::SECRETS).into_iter().flatten() {
         let entry = entry?;
         if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
             fs::remove_file(entry.path())?;
@@ -134,7 +156,31 @@ pub(crate) fn reveal(generation: &Generation, other: &Generation) -> Result<(), 
     Ok(())
 }
 
-/// Makes the files of the generation that is active: at a boot, when nobody else did.
+/// Makes what is missing, and removes nothing. The lock is held.
+fn fill(generation: &Generation) -> Result<(), Error> {
+    let folder = Path::new(layout::SECRETS);
+    let is_there = |id: &Hash| memory::is_in_memory(folder) && folder.join(id.to_string()).is_file();
+    if generation.secrets.files.keys().all(is_there) {
+        return Ok(());
+    }
+    memory::dump_nothing();
+    let rendered = rendered(generation)?;
+    memory::ensure(folder)?;
+    for (name, (content, owner)) in &rendered {
+        memory::write(folder, name, content, *owner)?;
+    }
+    Ok(())
+}
+
+/// One process at a time: a boot's unit may be started again while an activation is under way.
+fn lock() -> Result<fs::File, Error> {
+    fs::create_dir_all(layout::RUN)?;
+    let file = fs::File::create(Path::new(layout::RUN).join("secrets.lock"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(io::Error::from)?;
+    Ok(file)
+}
+
+/// Makes the files of the generation that is active: at a boot, when nobody else did. Removes none.
 ///
 /// # Errors
 /// As [`reveal`].
@@ -143,7 +189,8 @@ pub fn reveal_active() -> Result<(), Error> {
     let Some(id) = Store::active(Path::new(layout::RUN)).map_err(|error| failed(&error))? else { return Ok(()) };
     let store = Store::open(Path::new(layout::STATE)).map_err(|error| failed(&error))?;
     let Some(active) = store.generation(&id).map_err(|error| failed(&error))? else { return Ok(()) };
-    reveal(&active, &active)
+    let _lock = lock()?;
+    fill(&active)
 }
 
 fn rendered(generation: &Generation) -> Result<Rendered, Error> {
@@ -233,21 +280,25 @@ fn fits_variable(
         Err(Error::NotAVariable { option, variable, name: name.clone(), problem })
     };
     let mut size = variable.as_str().len() + 1;
-    let mut last = None;
+    // Whichever secret is in it: what is refused is refused whole, and nothing of it is shown.
+    let Some(any) = template.iter().find_map(Part::secret) else { return Ok(()) };
     for part in template {
-        let Part::Secret(name) = part else { continue };
-        let value = values.get(name).map_or(&[][..], |value| value);
+        let (name, value) = match part {
+            Part::Text(text) => (any, text.as_bytes()),
+            Part::Secret(name) => (name, values.get(name).map_or(&[][..], |value| value)),
+        };
         size += value.len();
-        last = Some(name);
         let Ok(text) = std::str::from_utf8(value) else { return refused(name, "is not UTF-8 text") };
         if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
             return refused(name, "has a control character");
         }
+        // systemd takes none of Unicode's noncharacters, and says so in the journal, with the value (`utf8.c`).
+        let is_none = |c: char| u32::from(c) & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&u32::from(c));
+        if text.chars().any(is_none) {
+            return refused(name, "has a code point that stands for no character");
+        }
     }
-    match last {
-        Some(name) if size > MAX_VARIABLE => refused(name, "is longer than 128 KiB"),
-        _ => Ok(()),
-    }
+    if size > MAX_VARIABLE { refused(any, "is longer than 128 KiB") } else { Ok(()) }
 }
 
 /// A line of an environment file (`systemd.exec(5)`, EnvironmentFile=): in double quotes, a backslash takes their meaning from these

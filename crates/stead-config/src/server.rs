@@ -278,22 +278,34 @@ impl Mapping<'_> {
         }
     }
 
-    /// Secrets stand where they reach a service without being written down, and nowhere else.
+    /// Secrets stand where they reach a service without being written down, and nowhere else. What a module declares for
+    /// itself (`services.shop.key`) is its own affair: what it makes of it is looked at.
     fn check_secrets(&self) -> Result<(), Failure> {
-        for part in ["apps", "services", "systemd", "runtimes", "probes", "hooks", "security", "networking"] {
-            for (name, node) in self.configuration.get(part).into_iter().flat_map(Node::fields) {
-                let ours = part != "services" || name == "nginx";
-                let runs = part != "apps" || is_enabled(self.configuration, name);
-                let mut path = vec![part.to_owned(), name.clone()];
-                if !ours || !runs {
-                    continue;
+        let is_looked_at = |part: &str, name: &str| match part {
+            "apps" => is_enabled(self.configuration, name),
+            "services" => ["nginx", "journald"].contains(&name),
+            _ => true,
+        };
+        for (part, node) in self.configuration.fields() {
+            let mut path = vec![part.clone()];
+            let found = match &node.shape {
+                Shape::Record(_) => {
+                    node.fields().filter(|(name, _)| is_looked_at(part, name)).find_map(|(name, child)| {
+                        path.push(name.clone());
+                        let found = find_secret(child, &mut path);
+                        if found.is_none() {
+                            path.pop();
+                        }
+                        found
+                    })
                 }
-                if let Some(found) = find_secret(node, &mut path) {
-                    let words = format!("`{}` cannot have a secret in it: everybody could read it there", spell(&path));
-                    let report = Report::new(Kind::WrongValue, words).at(self.session.place_of(found), "this value");
-                    let hint = "Secrets can stand in `environment` and `credentials` of apps and of `systemd.services`, and in `basicAuthFile`.";
-                    return Err(self.session.fail(report.hint(hint)));
-                }
+                _ => find_secret(node, &mut path),
+            };
+            if let Some(found) = found {
+                let words = format!("`{}` cannot have a secret in it: everybody could read it there", spell(&path));
+                let report = Report::new(Kind::WrongValue, words).at(self.session.place_of(found), "this value");
+                let hint = "Secrets can stand in `environment` and `credentials` of apps and of `systemd.services`, and in `basicAuthFile`.";
+                return Err(self.session.fail(report.hint(hint)));
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ const DECLARED: &str = r#"
 fn network(stage: &Stage) -> String {
     stage
         .lab
-        .run("ip -o addr show | sed 's/valid_lft.*//'; ip route; ip -6 route; cat /etc/resolv.conf; cat /etc/hosts")
+        .run("ip -o addr show | awk '{ print $2, $4 }'; ip route; ip -6 route; cat /etc/resolv.conf; cat /etc/hosts")
 }
 
 fn changed(stage: &Stage, before: &Listing) -> BTreeSet<String> {

@@ -145,7 +145,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     for user in pair.candidate.users.difference(&pair.parent.users) {
         server.make_user(user)?;
     }
-    if pair.candidate.secrets != pair.parent.secrets {
+    if have_secrets(pair) {
         server.reveal(pair.candidate, pair.parent)?;
     }
     if let Some(parent_id) = &pair.parent_id {
@@ -163,6 +163,11 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         bring_up_instance(server, &instance)?;
     }
     Ok(())
+}
+
+/// Also where both have the same: what was lost is made again, and what neither has goes.
+fn have_secrets(pair: Pair<'_>) -> bool {
+    !pair.candidate.secrets.is_empty() || !pair.parent.secrets.is_empty()
 }
 
 /// Lets visitors over to the candidate: apps that cannot run twice, services, nginx, timers.
@@ -385,7 +390,7 @@ fn maybe_of_candidate<'a>(server: &mut impl Server, pair: Pair<'a>) -> Result<Op
 pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     let (parent, candidate) = (pair.parent, pair.candidate);
     make_parent_active(server, pair)?;
-    if candidate.secrets != parent.secrets {
+    if have_secrets(pair) {
         server.reveal(parent, candidate)?;
     }
     if candidate.host != parent.host {

@@ -65,8 +65,8 @@ pub trait Server {
     /// Removes a user, if this activation made it.
     fn unmake_user(&mut self, user: &UserName) -> Result<()>;
 
-    /// Makes the files of secrets of this generation, in memory: all of them are decrypted before the first one is written.
-    /// Those of the other one stay, if they are there; others go.
+    /// Makes those files of secrets of this generation, in memory, that are not there: all of them are decrypted before the first
+    /// one is written, and none where all are there. Those of the other one stay; others go.
     fn reveal(&mut self, generation: &Generation, other: &Generation) -> Result<()>;
 
     /// Brings the machine's own settings (name, time zone, kernel parameters, …) to what this generation says, and those that it

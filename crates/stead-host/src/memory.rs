@@ -33,7 +33,8 @@ pub fn ensure(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// When something uses it.
 pub fn let_go(folder: &Path) -> io::Result<()> {
-    if is_in_memory(folder) {
+    // Several may lie above each other, where two processes made it at one time.
+    while is_in_memory(folder) {
         unmount(folder, UnmountFlags::DETACH)?;
     }
     match fs::remove_dir(folder) {

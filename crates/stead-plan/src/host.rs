@@ -1,6 +1,7 @@
 //! Settings of the machine itself: their files, and the unit that sees to them at a boot.
 
 use crate::error::PlanError;
+use crate::placeholder::Used;
 use crate::plan::{Draft, unit_name};
 use crate::unit_file::UnitFile;
 use stead_model::generation::{Role, Unit};
@@ -25,10 +26,13 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Host, PlanError> {
         swap: declared.swap.clone(),
         ..Host::default()
     };
+    let mut used = Used::new();
     for (path, (text, mode)) in &declared.files {
+        let text = draft.places.resolve(&format!("environment.etc.\"{path}\".text"), text, &mut used)?;
         draft.files.add(&format!("etc/{path}"), text.clone());
         host.files.insert(path.clone(), EtcFile { content: Hash::of(text.as_bytes()), mode: *mode });
     }
+    draft.refer(used);
     if let Some(text) = &declared.journald {
         draft.files.add(JOURNALD, text.clone());
         host.journald = Some(Hash::of(text.as_bytes()));

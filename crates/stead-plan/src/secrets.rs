@@ -114,7 +114,7 @@ impl Given<'_> {
             let option = format!("{}.environment.{variable}", self.option);
             if let Some(template) = template(&option, value)? {
                 draft.secrets.check(&option, template.iter().filter_map(secret::Part::secret))?;
-                hidden.insert(variable.clone(), template);
+                hidden.insert(variable.clone(), resolved(draft, &option, template, used)?);
                 continue;
             }
             let value = draft.places.resolve(&option, value, used)?;
@@ -130,7 +130,8 @@ impl Given<'_> {
             let option = format!("{}.credentials.{name}", self.option);
             let template = template(&option, text)?;
             is_secret |= template.is_some();
-            let content = Content::Text(template.unwrap_or_else(|| vec![secret::Part::Text(text.clone())]));
+            let template = template.unwrap_or_else(|| vec![secret::Part::Text(text.clone())]);
+            let content = Content::Text(resolved(draft, &option, template, used)?);
             let place = place(draft, SecretFile { option, content, owner: None })?;
             unit.line("LoadCredential", format!("{name}:{place}"));
         }
@@ -141,6 +142,20 @@ impl Given<'_> {
     }
 }
 
+/// The words around secrets, with their placeholders replaced.
+fn resolved<'a>(
+    draft: &Draft<'a>,
+    option: &str,
+    template: Template,
+    used: &mut Used<'a>,
+) -> Result<Template, PlanError> {
+    let part = |part| match part {
+        secret::Part::Text(text) => draft.places.resolve(option, &text, used).map(secret::Part::Text),
+        secret => Ok(secret),
+    };
+    template.into_iter().map(part).collect()
+}
+
 fn place(draft: &mut Draft<'_>, file: SecretFile) -> Result<String, PlanError> {
     let place = draft.secrets.place(&file)?;
     draft.secrets.add(file);
@@ -148,7 +163,7 @@ fn place(draft: &mut Draft<'_>, file: SecretFile) -> Result<String, PlanError> {
 }
 
 /// What holds secrets is not swapped, and its memory is not dumped.
-fn keep_out_of_disks(unit: &mut UnitFile) {
+pub(crate) fn keep_out_of_disks(unit: &mut UnitFile) {
     unit.line("MemorySwapMax", 0);
     // With 0 a program that collects dumps would still be told of it, with the environment; with 1 the kernel does not
     // call it (core(5), "Piping core dumps to a program"; fs/coredump.c).

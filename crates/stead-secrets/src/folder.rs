@@ -7,8 +7,10 @@
 use crate::readers::{FILE, InvalidReaders, Readers};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use stead_model::name::SecretName;
 use stead_model::secret::MAX_VALUE;
@@ -16,8 +18,10 @@ use stead_model::secret::MAX_VALUE;
 /// Its name, in the project's.
 pub const NAME: &str = "secrets";
 const SUFFIX: &str = ".age";
+/// How often a folder is read that somebody changes meanwhile.
+const TRIES: u32 = 10;
 /// How folders are named that are not the folder yet, or not any more.
-const BESIDE: &str = ".secrets-";
+const BESIDE: &str = ".stead-secrets-changing-";
 
 /// The secrets of a project, encrypted.
 #[derive(Debug, Clone, Default)]
@@ -73,31 +77,47 @@ impl Secrets {
     /// # Errors
     /// When something in it cannot be read, or is named or written as it may not be.
     pub fn load(project: &Path) -> Result<Self, FolderError> {
+        // Whoever changes it puts another folder in its place, and removes this one: then it is read anew.
+        for _ in 0..TRIES {
+            match Self::load_one(project) {
+                Err(FolderError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+                loaded => return loaded,
+            }
+        }
+        Self::load_one(project)
+    }
+
+    /// All from one folder, whatever takes its place meanwhile.
+    fn load_one(project: &Path) -> Result<Self, FolderError> {
         let folder = project.join(NAME);
-        let read = |path: &Path| fs::read(path).map_err(|error| FolderError::Read { path: path.to_owned(), error });
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
+        let opened = match File::open(&folder) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(FolderError::Read { path: folder, error }),
         };
+        // The kernel's own name of what is open (`proc_pid_fd(5)`).
+        let through = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        let limit = u64::try_from(MAX_VALUE * 2 + 1).unwrap_or(u64::MAX);
+        let read = |name: &OsStr| {
+            let mut content = Vec::new();
+            // One that is larger is no secret; its beginning is enough to say so.
+            let read = File::open(through.join(name)).and_then(|file| file.take(limit).read_to_end(&mut content));
+            read.map(|_| content).map_err(|error| FolderError::Read { path: folder.join(name), error })
+        };
         let mut secrets = Self::default();
+        let entries = fs::read_dir(&through).map_err(|error| FolderError::Read { path: folder.clone(), error })?;
         for entry in entries {
-            let entry = entry.map_err(|error| FolderError::Read { path: folder.clone(), error })?;
-            let path = entry.path();
-            let file = entry.file_name();
+            let file = entry.map_err(|error| FolderError::Read { path: folder.clone(), error })?.file_name();
+            let path = folder.join(&file);
             if file == FILE {
-                let text = String::from_utf8(read(&path)?).map_err(|error| FolderError::Read {
-                    path: path.clone(),
+                let text = String::from_utf8(read(&file)?).map_err(|error| FolderError::Read {
+                    path,
                     error: io::Error::new(io::ErrorKind::InvalidData, error),
                 })?;
                 secrets.readers = Readers::parse(&text)?;
             } else if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(SUFFIX)) {
-                let name = name.parse().map_err(|error| FolderError::Name { path: path.clone(), error })?;
-                let size = fs::metadata(&path).map_err(|error| FolderError::Read { path: path.clone(), error })?.len();
-                // One that is larger is no secret; its beginning is enough to say so.
-                let content =
-                    if size > u64::try_from(MAX_VALUE * 4).unwrap_or(u64::MAX) { Vec::new() } else { read(&path)? };
-                secrets.sealed.insert(name, content);
+                let name = name.parse().map_err(|error| FolderError::Name { path, error })?;
+                secrets.sealed.insert(name, read(&file)?);
             }
         }
         Ok(secrets)
@@ -225,7 +245,7 @@ mod tests {
         let folder = project.path().join(NAME);
         fs::create_dir(folder.join("notes")).expect("a folder");
         fs::write(folder.join("notes/read.me"), "mine").expect("a file");
-        fs::create_dir(project.path().join(".secrets-left")).expect("a folder");
+        fs::create_dir(project.path().join(format!("{BESIDE}left"))).expect("a folder");
         write(project.path(), &["b", "c"], "two");
         let secrets = Secrets::load(project.path()).expect("it can be read");
         let found: Vec<(&str, &[u8])> = secrets.sealed.iter().map(|(name, text)| (name.as_str(), &text[..])).collect();
@@ -259,11 +279,9 @@ mod tests {
                 }
             });
             while !writer.is_finished() {
-                // Files are opened one after the other, so that what is read is taken through one handle of the folder.
-                let folder = File::open(project.path().join(NAME)).expect("it is always there");
-                let through = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
-                let read = |name: &&str| fs::read(through.join(format!("{name}.age")));
-                let Ok(texts) = names.iter().map(read).collect::<io::Result<Vec<_>>>() else { continue };
+                let secrets = Secrets::load(project.path()).expect("it is always there, and whole");
+                let texts: Vec<&Vec<u8>> = secrets.sealed.values().collect();
+                assert_eq!(texts.len(), names.len());
                 assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
             }
         });

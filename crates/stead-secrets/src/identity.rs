@@ -3,7 +3,10 @@
 //! Promises that a private key that exists can decrypt, or says why not. Asks for the passphrase of an encrypted one through
 //! a function that it is given, once, and only where the key is needed.
 
+use age::DecryptError;
 use age::secrecy::SecretString;
+use age_core::format::{FileKey, Stanza};
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::BufReader;
 use std::sync::Arc;
@@ -15,6 +18,32 @@ pub type Asking = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Identity {
     origin: String,
     keys: Vec<Box<dyn age::Identity>>,
+    /// Whether somebody has to be asked before it can be used.
+    pub(crate) is_asked: bool,
+}
+
+/// An SSH key that is encrypted itself: asked for once, and only for what is encrypted for a key of SSH.
+struct Asked {
+    key: age::ssh::EncryptedKey,
+    origin: String,
+    asking: Asking,
+    opened: OnceCell<Option<age::ssh::Identity>>,
+}
+
+impl age::Identity for Asked {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        if !["ssh-ed25519", "ssh-rsa"].contains(&stanza.tag.as_str()) {
+            return None;
+        }
+        let opened = self.opened.get_or_init(|| {
+            let words = (self.asking)(&format!("passphrase of {}", self.origin))?;
+            self.key.decrypt(SecretString::from(words)).ok().map(age::ssh::Identity::from)
+        });
+        match opened {
+            Some(key) => age::Identity::unwrap_stanza(key, stanza),
+            None => Some(Err(DecryptError::KeyDecryptionFailed)),
+        }
+    }
 }
 
 /// The text is not a private key that can decrypt.
@@ -48,14 +77,19 @@ impl Identity {
                 age::ssh::Identity::Unsupported(_) => {
                     return Err(InvalidIdentity::CannotDecrypt { origin: origin.to_owned() });
                 }
-                key => vec![Box::new(key.with_callbacks(callbacks))],
+                age::ssh::Identity::Encrypted(key) => {
+                    let asked =
+                        Asked { key, origin: origin.to_owned(), asking: Arc::clone(asking), opened: OnceCell::new() };
+                    return Ok(Self { origin: origin.to_owned(), keys: vec![Box::new(asked)], is_asked: true });
+                }
+                key => vec![Box::new(key)],
             }
         } else {
             let file = age::IdentityFile::from_buffer(BufReader::new(text.as_bytes())).map_err(|_| not_a_key())?;
             let keys = file.with_callbacks(callbacks).into_identities().map_err(|_| not_a_key())?;
             keys.into_iter().map(|key| key as Box<dyn age::Identity>).collect()
         };
-        if keys.is_empty() { Err(not_a_key()) } else { Ok(Self { origin: origin.to_owned(), keys }) }
+        if keys.is_empty() { Err(not_a_key()) } else { Ok(Self { origin: origin.to_owned(), keys, is_asked: false }) }
     }
 
     /// The file that it came from.

@@ -119,7 +119,9 @@ pub fn head(sealed: &[u8]) -> Result<Head, OpenError> {
 /// # Errors
 /// See [`OpenError`].
 pub fn open(sealed: &[u8], identities: &[Identity]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let keys = identities.iter().flat_map(Identity::keys);
+    // Nobody is asked for a passphrase where another key opens it.
+    let (asked, plain): (Vec<&Identity>, Vec<&Identity>) = identities.iter().partition(|identity| identity.is_asked);
+    let keys = plain.into_iter().chain(asked).flat_map(Identity::keys);
     let reader = decryptor(sealed)?.decrypt(keys).map_err(|error| match error {
         DecryptError::NoMatchingKeys => OpenError::NotForThisKey,
         DecryptError::KeyDecryptionFailed => OpenError::Passphrase,

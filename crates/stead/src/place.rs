@@ -47,7 +47,9 @@ pub(crate) fn added(mut failure: Failure, project: &Loaded) -> Failure {
 /// The failure, with the place of the option that its first line begins with.
 pub(crate) fn of_option(mut failure: Failure, project: &Loaded, server: &Name) -> Failure {
     let (first, rest) = failure.what.split_once('\n').unwrap_or((&failure.what, ""));
-    let Some(place) = project.project.place_of(&project.sources, server, first) else { return failure };
+    // "this option, or that one: …": the first of them that somebody wrote.
+    let place = first.split(", or ").find_map(|words| project.project.place_of(&project.sources, server, words));
+    let Some(place) = place else { return failure };
     let rest = if rest.is_empty() { String::new() } else { format!("\n{rest}") };
     failure.what = format!("{first}\n  --> {place}{rest}");
     failure

@@ -33,9 +33,14 @@ fn an_environment_file_says_exactly_the_value() {
 #[test]
 fn what_no_variable_can_hold_is_refused_and_not_shown() {
     let long = vec![b'x'; MAX_VARIABLE];
-    for (value, problem) in
-        [(&b"secret-\xff"[..], "not UTF-8"), (b"secret-\r\n", "control"), (b"secret-\0", "control"), (&long, "longer")]
-    {
+    for (value, problem) in [
+        (&b"secret-\xff"[..], "not UTF-8"),
+        (b"secret-\r\n", "control"),
+        (b"secret-\0", "control"),
+        ("secret-\u{fffe}".as_bytes(), "no character"),
+        ("secret-\u{fdd0}".as_bytes(), "no character"),
+        (&long, "longer"),
+    ] {
         let error = content(&environment(vec![Part::Secret(name("a"))]), &values(&[("a", value)])).unwrap_err();
         let words = format!("{error} {error:?} {:?}", error.hint());
         assert!(words.contains(problem) && words.contains("apps.web.environment.KEY"), "{words}");

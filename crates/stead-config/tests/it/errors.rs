@@ -55,6 +55,8 @@ refused! {
     a_port_of_the_firewall_that_is_none: "{ networking.firewall = { enable = true, allowedTCPPorts = [80, 70000] } }\n";
     an_interface_that_cannot_be: "{\n  networking.firewall = {\n    enable = true,\n    interfaces.\"eth 0\".allowedTCPPorts = [80],\n  },\n}\n";
     a_secret_in_a_rule: "fun { secret, .. } => {\n  networking.firewall.extraInputRules = secret \"key\",\n}\n";
+    a_secret_in_a_file_of_etc: "fun { secret, .. } => {\n  environment.etc.\"x\".text = secret \"key\",\n}\n";
+    a_secret_in_a_list: "fun { secret, .. } => {\n  swapDevices = [{ device = \"/x/%{secret \"key\"}\", size = 1 }],\n}\n";
     a_secret_in_a_command: "fun { secret, .. } => {\n  apps.shop = { source = \"/srv/shop\", exec = \"run %{secret \"key\"}\" },\n}\n";
     an_app_name_that_cannot_be: "{ apps.\"My_Shop\" = { source = \"/srv/shop\", exec = \"run\" } }\n";
     a_variable_name_that_cannot_be: "{ apps.shop = { source = \"/srv/shop\", exec = \"run\", environment.\"MY-VAR\" = \"1\" } }\n";

@@ -92,6 +92,9 @@ fn instance(
     let binds =
         parents.into_iter().chain(folders.iter().cloned()).chain(binds_of_host().filter(|bind| bind != layout::NAMES));
     unit.root(runtime, []).words("BindReadOnlyPaths", binds);
+    if reads_secrets {
+        secrets::keep_out_of_disks(&mut unit);
+    }
     // A site's files may lie in somebody's home.
     let is_at_home = folders.iter().any(|folder| ["/home", "/root"].iter().any(|home| folder.starts_with(home)));
     let mut left_out = draft.server.nginx.unprotected.clone();

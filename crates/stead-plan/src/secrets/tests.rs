@@ -134,3 +134,15 @@ fn a_secret_stands_nowhere_where_it_could_be_read() {
     fixture.app().environment.insert(variable("X"), "/@stead/secrets/../@".to_owned());
     assert!(fixture.error().contains("not supported"), "{}", fixture.error());
 }
+
+#[test]
+fn words_around_a_secret_are_places_on_the_server_too() {
+    let mut fixture = with_secrets();
+    let text = format!("/@stead/inputs/portfolio/ca.pem:{KEY}");
+    fixture.app().environment.insert(variable("X"), text.clone());
+    fixture.app().credentials.insert(credential("x"), text);
+    let planned = fixture.plan();
+    let written = serde_json::to_string(&planned.generation.secrets.files).unwrap();
+    assert!(!written.contains("/@stead/") && written.contains("/var/lib/stead/trees/"), "{written}");
+    assert!(unit(&fixture).contains("BindReadOnlyPaths=/var/lib/stead/trees/"), "what is named is bound");
+}

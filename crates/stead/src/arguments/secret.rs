@@ -28,7 +28,7 @@ Examples:
         #[arg(long = "for", value_name = "READER")]
         readers: Vec<String>,
     },
-    /// Change a value in your editor, without writing it to a disk
+    /// Change a value in your editor, in a folder in memory (which the system may swap)
     Edit {
         /// Its name
         name: String,

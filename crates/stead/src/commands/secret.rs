@@ -10,12 +10,14 @@ use crate::environment;
 use crate::failure::{Failure, chain};
 use crate::output::{Output, Paint};
 use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use stead_model::name::{Name, SecretName};
 use stead_model::secret::{MAX_VALUE, Version};
 use stead_secrets::folder::{Held, Secrets};
@@ -30,7 +32,9 @@ type Value = Zeroizing<Vec<u8>>;
 
 /// Does what is asked with the secrets of the project.
 pub(crate) fn secret(global: &Global, command: &Secret, output: &mut Output) -> Result<(), Failure> {
-    let project = Project::open(global)?;
+    // Nothing of a value goes into a dump of this process.
+    stead_host::memory::dump_nothing();
+    let project = Project::open(global, !matches!(command, Secret::List | Secret::Show { .. }))?;
     match command {
         Secret::Set { name, file, readers } => set(&project, name, file.as_deref(), readers, output),
         Secret::Edit { name, keys } => edit(&project, name, keys, output),
@@ -45,7 +49,8 @@ pub(crate) fn secret(global: &Global, command: &Secret, output: &mut Output) -> 
 
 /// The secrets of a project, which nobody else changes meanwhile.
 struct Project {
-    held: Held,
+    /// `None`: it is only read.
+    held: Option<Held>,
     secrets: Secrets,
 }
 
@@ -54,13 +59,13 @@ fn failed(error: impl std::error::Error + 'static) -> Failure {
 }
 
 impl Project {
-    fn open(global: &Global) -> Result<Self, Failure> {
+    fn open(global: &Global, to_change: bool) -> Result<Self, Failure> {
         if !global.project.join("stead.ncl").is_file() {
             let place = global.project.display();
             return Err(Failure::request(format!("there is no project in `{place}`: it has no stead.ncl"))
                 .hint("go to the project's folder, or name it with `-C`"));
         }
-        let held = Held::wait(&global.project).map_err(failed)?;
+        let held = to_change.then(|| Held::wait(&global.project)).transpose().map_err(failed)?;
         let secrets = Secrets::load(&global.project).map_err(failed)?;
         Ok(Self { held, secrets })
     }
@@ -83,7 +88,14 @@ impl Project {
             files.insert(name.clone(), seal(readers, name, value, version)?);
         }
         let changed = (readers.text() != self.secrets.readers.text()).then_some(readers);
-        self.held.write(changed, &files).map_err(failed)
+        self.replace(changed, &files)
+    }
+
+    fn replace(&self, readers: Option<&Readers>, files: &BTreeMap<SecretName, Vec<u8>>) -> Result<(), Failure> {
+        match &self.held {
+            Some(held) => held.write(readers, files).map_err(failed),
+            None => Err(Failure::request("the secrets are only read by this command")),
+        }
     }
 }
 
@@ -145,11 +157,17 @@ fn new_version() -> Result<Version, Failure> {
 fn own_key() -> Result<(Name, PublicKey, PathBuf), Failure> {
     let user = environment::user().to_lowercase();
     let name = user.parse().unwrap_or_else(|_| "operator".parse().expect("it is a name"));
+    let mut wrong = None;
     for identity in environment::identities() {
         let file = identity.with_extension("pub");
         let Ok(text) = fs::read_to_string(&file) else { continue };
-        let key = text.parse().map_err(|error| Failure::request(format!("{}: {error}", file.display())))?;
-        return Ok((name, key, file));
+        match text.parse() {
+            Ok(key) => return Ok((name, key, file)),
+            Err(error) => wrong = wrong.or(Some(Failure::request(format!("{}: {error}", file.display())))),
+        }
+    }
+    if let Some(wrong) = wrong {
+        return Err(wrong);
     }
     Err(Failure::request("secrets/readers.toml names no operator, and you have no SSH key that could be one's").hint(
         "make one with `ssh-keygen -t ed25519`, or write a public key below `[operators]` in secrets/readers.toml",
@@ -297,7 +315,14 @@ fn edit(project: &Project, name: &str, keys: &Keys, output: &mut Output) -> Resu
     let before = open(&name, project.sealed(&name)?, &identities(keys)?)?;
     let readers = readers_for(project.secrets.readers.clone(), &name, &[], output)?;
     output.finish();
-    let after = edited(&name, &before)?;
+    let mut after = edited(&name, &before)?;
+    // Editors end a file with a line break; one that was not there is none of the value's.
+    if before.last() != Some(&b'\n') {
+        after = without_line_break(after);
+    }
+    if after.is_empty() {
+        return Err(Failure::request(format!("the value of `{name}` would be empty")).hint("the secret is as it was"));
+    }
     if after == before {
         output.json(&json!({ "secret": name.as_str(), "done": "unchanged" }));
         output.data(&format!("{} is unchanged", Secrets::file(&name)));
@@ -322,11 +347,22 @@ fn edited(name: &SecretName, before: &[u8]) -> Result<Value, Failure> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.write(true).create_new(true).open(&file).and_then(|mut file| file.write_all(before)).map_err(wrong)?;
     let editor = environment::editor();
+    // What ends the editor must not end this before the folder is gone; what ends this alone waits until then, and is seen.
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map_err(wrong)?;
+    }
+    for signal in [SIGHUP, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended)).map_err(wrong)?;
+    }
     // As git does: the variable may hold a command with options.
     let status =
         Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(&file).status().map_err(wrong)?;
     if !status.success() {
         return Err(Failure::request(format!("`{editor}` ended with {status}")).hint("the secret is as it was"));
+    }
+    if ended.load(Ordering::Relaxed) {
+        return Err(Failure::request("it was asked to end meanwhile").hint("the secret is as it was"));
     }
     read(fs::File::open(&file), "what was edited")
 }
@@ -399,7 +435,7 @@ fn rekey(project: &Project, all: bool, keys: &Keys, output: &Output) -> Result<(
         for (name, (value, version)) in &values {
             files.insert((*name).clone(), seal(readers, name, value, version)?);
         }
-        project.held.write(None, &files).map_err(failed)?;
+        project.replace(None, &files)?;
     }
     let names: Vec<&str> = files.keys().map(SecretName::as_str).collect();
     output.json(&json!({ "rekeyed": names, "unchanged": sealed.len() - names.len() }));

@@ -200,7 +200,7 @@ fn an_editor_works_in_memory_and_what_it_leaves_goes() {
     let seen = stage.home.join("seen");
     let script = stage.home.join("editor");
     let text = format!(
-        "#!/bin/sh\necho \"$1\" > {0}\ncp \"$1\" \"$1~\"\nstat -c %a \"$1\" >> {0}\nprintf changed > \"$1\"\n",
+        "#!/bin/sh\necho \"$1\" > {0}\ncp \"$1\" \"$1~\"\nstat -c %a \"$1\" >> {0}\necho changed > \"$1\"\n",
         seen.display()
     );
     fs::write(&script, text).unwrap();
@@ -218,6 +218,17 @@ fn an_editor_works_in_memory_and_what_it_leaves_goes() {
     assert!(stage.operator.stead(&["secret", "edit", "token"]).out.contains("is unchanged"));
     stage.operator.set("EDITOR", "false");
     assert!(stage.operator.refused(1, &["secret", "edit", "token"]).contains("`false` ended with"));
+}
+
+#[test]
+fn a_key_with_a_passphrase_and_nobody_to_ask_is_told_as_that() {
+    let stage = Stage::with_server();
+    stage.set(&["token"], VALUE.as_bytes());
+    let key = stage.home.join(".ssh/id_ed25519");
+    let changed = Command::new("ssh-keygen").args(["-q", "-p", "-N", "a passphrase", "-f"]).arg(&key).status();
+    assert!(changed.unwrap().success());
+    let said = stage.operator.refused(1, &["secret", "show", "token"]);
+    assert!(said.contains("the passphrase of the key is missing or wrong"), "{said}");
 }
 
 #[test]
