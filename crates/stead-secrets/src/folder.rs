@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use stead_model::name::SecretName;
 use stead_model::secret::MAX_VALUE;
@@ -81,18 +82,19 @@ impl Secrets {
         for _ in 0..TRIES {
             match Self::load_one(project) {
                 Err(FolderError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
-                loaded => return loaded,
+                Ok((_, false)) => {}
+                loaded => return loaded.map(|(secrets, _)| secrets),
             }
         }
-        Self::load_one(project)
+        Self::load_one(project).map(|(secrets, _)| secrets)
     }
 
-    /// All from one folder, whatever takes its place meanwhile.
-    fn load_one(project: &Path) -> Result<Self, FolderError> {
+    /// All from one folder, and whether that is still the one: else it may have been half removed by then.
+    fn load_one(project: &Path) -> Result<(Self, bool), FolderError> {
         let folder = project.join(NAME);
         let opened = match File::open(&folder) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Self::default(), true)),
             Err(error) => return Err(FolderError::Read { path: folder, error }),
         };
         // The kernel's own name of what is open (`proc_pid_fd(5)`).
@@ -120,7 +122,10 @@ impl Secrets {
                 secrets.sealed.insert(name, read(&file)?);
             }
         }
-        Ok(secrets)
+        let number = |found: fs::Metadata| (found.dev(), found.ino());
+        let is_same =
+            opened.metadata().is_ok_and(|read| fs::metadata(&folder).is_ok_and(|now| number(now) == number(read)));
+        Ok((secrets, is_same))
     }
 
     /// The file of a secret, relative to the project.
