@@ -222,7 +222,7 @@ fn tell_journald(generation: &Generation) -> Result<(), Error> {
 /// Brings the machine to what the active generation says: at a boot.
 ///
 /// # Errors
-/// As [`settle`].
+/// The first setting that cannot be set or put back.
 pub fn settle_active() -> Result<(), Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Active(error.to_string());
     let Some(id) = Store::active(Path::new(layout::RUN)).map_err(|error| failed(&error))? else { return Ok(()) };

@@ -183,7 +183,7 @@ fn lock() -> Result<fs::File, Error> {
 /// Makes the files of the generation that is active: at a boot, when nobody else did. Removes none.
 ///
 /// # Errors
-/// As [`reveal`].
+/// When a secret cannot be opened: no file was touched then; or when a file cannot be written.
 pub fn reveal_active() -> Result<(), Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Active(error.to_string());
     let Some(id) = Store::active(Path::new(layout::RUN)).map_err(|error| failed(&error))? else { return Ok(()) };

@@ -68,7 +68,7 @@ rm -rf {ROOT}; mkdir -p /root/bench; cp -a \"$root\" {ROOT}; cd {ROOT}
 mkdir -p dev tmp etc/bench var/log/nginx var/lib/nginx; test -e dev/null || mknod -m 666 dev/null c 1 3
 cp /etc/passwd /etc/group etc/; cp /etc/bench/* etc/bench/
 cat > plain.conf <<'END'
-worker_processes auto; user www-data; pid /tmp/plain.pid; error_log /tmp/plain.log;
+worker_processes auto; user root root; pid /tmp/plain.pid; error_log /tmp/plain.log;
 events {{}}
 http {{ access_log off; server {{
   listen {PLAIN_PORT} ssl; ssl_certificate /etc/bench/site.pem; ssl_certificate_key /etc/bench/site.key; return 200 plain;
