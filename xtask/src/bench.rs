@@ -7,6 +7,7 @@
 
 mod figures;
 mod floor;
+mod handshake;
 mod http;
 mod program;
 mod rsync;
@@ -36,15 +37,19 @@ const TRUST_RUNS: usize = 3;
 /// Names all of [`Trust`].
 const TRUST: &str = "trust";
 
+/// Names [`handshake`].
+const HANDSHAKE: &str = "handshake";
+
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     runs: Option<usize>,
     scenarios: Vec<Scenario>,
     trust: Vec<Trust>,
+    handshake: bool,
 }
 
-/// Measures, prints tables, and writes `target/bench.json` and `target/bench-trust.json`. The program is `STEAD_BIN`, or built here.
+/// Measures, prints tables, and writes `target/bench.json`, `target/bench-trust.json` and `target/bench-handshake.json`. The program is `STEAD_BIN`, or built here.
 pub(crate) fn run(words: &[&str]) -> Result {
     let wanted = wanted(words)?;
     if !is_root() {
@@ -79,6 +84,12 @@ fn measure(bench: &mut Bench<'_>, wanted: &Wanted, target: &Path) -> Result {
         write(&target.join("bench-floors.json"), &measured.floors)?;
         println!("{}", table::render(&measured));
     }
+    if wanted.handshake {
+        let measured =
+            step("handshakes", || handshake::measure(bench.program(), &server, wanted.runs.unwrap_or(RUNS)))?;
+        write(&target.join("bench-handshake.json"), &measured)?;
+        println!("{}", table::render_handshakes(&measured));
+    }
     if wanted.trust.is_empty() {
         return Ok(());
     }
@@ -97,7 +108,7 @@ fn write(file: &Path, numbers: &impl Serialize) -> Result {
 
 /// `--runs=N` and names of scenarios, in any order.
 fn wanted(words: &[&str]) -> Result<Wanted> {
-    let mut wanted = Wanted { runs: None, scenarios: Vec::new(), trust: Vec::new() };
+    let mut wanted = Wanted { runs: None, scenarios: Vec::new(), trust: Vec::new(), handshake: false };
     for word in words {
         if let Some(number) = word.strip_prefix("--runs=") {
             let runs = number.parse().ok().filter(|runs| (1..=50).contains(runs));
@@ -106,17 +117,23 @@ fn wanted(words: &[&str]) -> Result<Wanted> {
             wanted.scenarios.push(scenario);
         } else if let Some(trust) = Trust::ALL.into_iter().find(|trust| trust.name() == *word) {
             wanted.trust.push(trust);
+        } else if *word == HANDSHAKE {
+            wanted.handshake = true;
         } else if *word == TRUST {
             wanted.trust = Trust::ALL.to_vec();
         } else {
             let names: Vec<&str> =
                 Scenario::ALL.map(Scenario::name).into_iter().chain(Trust::ALL.map(Trust::name)).collect();
-            return fail(format!("no scenario `{word}`, only: {}; and `{TRUST}`: the last four", names.join(", ")));
+            return fail(format!(
+                "no scenario `{word}`, only: {}; `{TRUST}`: the last four; and `{HANDSHAKE}`",
+                names.join(", ")
+            ));
         }
     }
-    if wanted.scenarios.is_empty() && wanted.trust.is_empty() {
+    if wanted.scenarios.is_empty() && wanted.trust.is_empty() && !wanted.handshake {
         wanted.scenarios = Scenario::ALL.to_vec();
         wanted.trust = Trust::ALL.to_vec();
+        wanted.handshake = true;
     }
     Ok(wanted)
 }
@@ -144,11 +161,12 @@ mod tests {
 
     #[test]
     fn words_choose_scenarios_and_the_number_of_runs() {
-        let all = Wanted { runs: None, scenarios: Scenario::ALL.to_vec(), trust: Trust::ALL.to_vec() };
+        let (scenarios, trust) = (Scenario::ALL.to_vec(), Trust::ALL.to_vec());
+        let all = Wanted { runs: None, scenarios, trust, handshake: true };
         assert_eq!(wanted(&[]).ok(), Some(all));
         let some = wanted(&["static", "--runs=7", "up"]).ok();
         let scenarios = vec![Scenario::Static, Scenario::Up];
-        assert_eq!(some, Some(Wanted { runs: Some(7), scenarios, trust: Vec::new() }));
+        assert_eq!(some, Some(Wanted { runs: Some(7), scenarios, trust: Vec::new(), handshake: false }));
         let trust = |words: &[&str]| wanted(words).map(|wanted| (wanted.scenarios.len(), wanted.trust)).ok();
         assert_eq!(trust(&["trust"]), Some((0, Trust::ALL.to_vec())));
         assert_eq!(trust(&["late", "app"]), Some((1, vec![Trust::Late])));

@@ -3,6 +3,7 @@
 //! What is cited was measured elsewhere, at another time, and is marked as such.
 
 use super::figures::{Range, Summary};
+use super::handshake::Handshakes;
 use super::scenarios::Measured;
 use super::trust;
 use std::fmt::Write;
@@ -55,6 +56,22 @@ pub(crate) fn render(measured: &Measured) -> String {
         put(floor("app's start-up", start_up, "unit start to healthy, on the server"));
     }
     text
+}
+
+/// The handshakes, as lines of text.
+pub(crate) fn render_handshakes(measured: &Handshakes) -> String {
+    let ratio = measured.stead_cpu_us.median / measured.plain_cpu_us.median.max(1.0);
+    let range = |range: &Range| format!("{:.0} ({:.0} to {:.0})", range.median, range.min, range.max);
+    format!(
+        "\nA full TLS handshake: median (least to most) of {} turns each\n\
+         nginx's CPU, in microseconds: {} under Stead, {} plain; ratio {ratio:.2}\n\
+         in a second, for one client: {} under Stead, {} plain",
+        measured.runs,
+        range(&measured.stead_cpu_us),
+        range(&measured.plain_cpu_us),
+        range(&measured.stead_per_second),
+        range(&measured.plain_per_second),
+    )
 }
 
 /// The deploys under load, as lines of text.
