@@ -12,11 +12,12 @@ use std::path::Path;
 use stead_host::run::run;
 use stead_host::{memory, users};
 use stead_model::generation::Generation;
+use stead_model::hash::Hash;
 use stead_model::layout;
 use stead_store::Guard;
 
-/// Where nginx keeps bodies that are too large for memory.
-const CACHE: &str = "/var/cache/stead-nginx";
+/// The server that no generation is of.
+const NOBODY: &str = "nobody";
 /// What outlives Stead, unless told otherwise.
 const DATA: [&str; 2] = [layout::SERVICE_STATE, layout::ACME];
 
@@ -37,14 +38,21 @@ pub(crate) enum Error {
     Run(#[from] stead_host::run::RunError),
 }
 
-/// Takes everything off; returns what stays.
-pub(crate) fn leave(_: &Guard, active: Option<&Generation>, with_data: bool) -> Result<Vec<String>, Error> {
-    if let Some(unit) = active.and_then(|active| active.units.keys().next()) {
-        return Err(Error::Runs(unit.to_string()));
+/// Takes everything off; returns what stays. `active` is what runs, by its name and its description, where that can be read.
+pub(crate) fn leave(
+    _: &Guard,
+    active: Option<(Hash, Option<Generation>)>,
+    with_data: bool,
+) -> Result<Vec<String>, Error> {
+    match active {
+        Some((id, None)) => return Err(Error::Runs(format!("generation {}, which cannot be read,", id.short()))),
+        Some((_, Some(active))) if !active.units.is_empty() => {
+            return Err(Error::Runs(active.units.keys().next().map(ToString::to_string).unwrap_or_default()));
+        }
+        _ => {}
     }
-    if let Some(active) = active {
-        host::settle(active)?;
-    }
+    // Nothing asks for any setting any more, whatever was interrupted before.
+    host::settle(&Generation::empty(NOBODY.parse().expect("it is a name")))?;
     // Instances that still drain, timers that wait. The pattern means those that are loaded.
     run("systemctl", &["stop", "stead-*"])?;
     remove(Path::new(layout::GENERATOR))?;
@@ -71,7 +79,7 @@ pub(crate) fn leave(_: &Guard, active: Option<&Generation>, with_data: bool) -> 
             _ => users::remove(&user)?,
         }
     }
-    remove(Path::new(CACHE))?;
+    remove(Path::new(layout::NGINX_CACHE))?;
     memory::let_go(Path::new(layout::SECRETS)).map_err(|error| Error::Remove(layout::SECRETS.to_owned(), error))?;
     remove(Path::new(layout::RUN))?;
     remove(Path::new(layout::STATE))?;

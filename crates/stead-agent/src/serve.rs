@@ -214,9 +214,9 @@ impl<R: Read, W: Write> Session<R, W> {
 
     fn leave(&mut self, with_data: bool) -> Answer {
         self.hold()?;
-        let active = self.generation(self.active());
+        let active = self.active().map(|id| (id, self.generation(Some(id))));
         let Some(guard) = &self.guard else { return Err(refused(Failure::Server, "the lock was lost")) };
-        let left = leave::leave(guard, active.as_ref(), with_data);
+        let left = leave::leave(guard, active, with_data);
         left.map(|kept| Reply::Left { kept }).map_err(|error| refused(Failure::Server, error.to_string()))
     }
 

@@ -104,6 +104,27 @@ impl Secretive {
 }
 
 impl Secretive {
+    /// The server gets another host key, and a new value with it; the deploy is taken back to what only the old key opens.
+    fn a_new_host_key_hinders_no_way_back(&mut self, operator: &str) {
+        let lab = &self.stage.lab;
+        let old = lab.run("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
+        lab.run("rm /etc/ssh/ssh_host_ed25519_key* && ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key");
+        let new = lab.run("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
+        let known = lab.itself().ssh_config().with_file_name("known_hosts");
+        let text = fs::read_to_string(&known).expect("a lab's key is known");
+        assert!(text.contains(&old), "{old} is not in {text}");
+        fs::write(&known, text.replace(&old, &new)).expect("a file can be written");
+        self.stead(&["up"], b"").exits(3).tells("cannot be opened with the host key of this server");
+        self.is_served(NEW_KEY);
+        self.readers(operator, &new);
+        self.stead(&["secret", "rekey"], b"").well();
+        self.set("key", KEY.as_bytes());
+        self.stead(&["up", "--no-confirm", "--confirm-deadline", "1"], b"").exits(4);
+        self.is_served(NEW_KEY);
+        self.stead(&["up"], b"").well();
+        self.is_served(KEY);
+    }
+
     fn only_its_services_can_read(&self) {
         let lab = &self.stage.lab;
         assert_eq!(lab.run("stat -f -c %T /run/stead/secrets"), "ramfs");
@@ -135,17 +156,24 @@ impl Secretive {
                 assert_eq!(count(what, planted), "0", "{planted}: {what}");
             }
             let but = ["proc", "sys", "dev", "run"].map(|folder| format!("--exclude-dir={folder} ")).concat();
+            // A file that comes and goes while one looks is no trouble; one that cannot be searched is.
             let found = |rest: &str| {
-                self.stage.lab.run(&format!("grep -rlaF --devices=skip '{planted}' {rest} 2>/dev/null || true"))
+                let search = format!("grep -rlaF --devices=skip '{planted}' {rest} 2>/tmp/trouble || test $? -le 2");
+                let found = self.stage.lab.run(&search);
+                assert_eq!(self.stage.lab.run("grep -v 'No such file' /tmp/trouble || true"), "", "{search}");
+                found
             };
+            let control = "/var/tmp/control";
+            self.stage.lab.run(&format!("echo 'x{planted}x' > {control}"));
+            assert_eq!(found(&format!("/ {but}")), control, "the search finds what is there");
+            self.stage.lab.run(&format!("rm {control}"));
             assert_eq!(found(&format!("/ {but}")), "", "on the disk");
             for place in found("/run").lines() {
                 let known = ["/run/stead/secrets/", "/run/credentials/"];
                 assert!(known.iter().any(|known| place.starts_with(known)), "{place}");
             }
         }
-        // The search finds what is there.
-        assert_ne!(self.stage.lab.run(&format!("grep -rlaF '{}' /run/stead/secrets || true", PLANTED[1])), "");
+        assert_ne!(count("cat /run/stead/secrets/*", PLANTED[1]), "0", "and where they have to be, they are");
     }
 }
 
@@ -208,6 +236,8 @@ fn secrets_reach_their_services_and_nothing_else() {
     lab.stead(&["secret", "rekey"], b"").well();
     lab.stead(&["up"], b"").exits(3).tells("cannot be opened with the host key of this server").tells("stead adopt");
     lab.is_served(NEW_KEY);
+
+    lab.a_new_host_key_hinders_no_way_back(&host);
 
     // An app that falls leaves no dump.
     let unit = &units(&lab, "stead-hello@*")[0];

@@ -27,9 +27,11 @@ pub(crate) fn leave(global: &Global, words: &Leave, output: &mut Output) -> Resu
     }
     output.phase("leave");
     let request = Request::Leave { with_data: words.with_data };
-    let reply = connected.ask(&request, |_, _| Ok(())).map_err(|failure| {
-        Failure { exit: Exit::Stuck, ..failure }
-            .hint("nothing of Stead's runs any more; mend what stands in the way and run `stead leave` again")
+    let reply = connected.ask(&request, |_, _| Ok(())).map_err(|failure| match failure.exit {
+        // Something was begun, and is not whole.
+        Exit::BeforeSwitch => Failure { exit: Exit::Stuck, ..failure }
+            .hint("nothing of Stead's runs any more; mend what stands in the way and run `stead leave` again"),
+        _ => failure,
     })?;
     let Reply::Left { kept } = reply else { return Err(Failure::before("the agent answered something else")) };
     output.finish();
