@@ -11,15 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use stead_host::settings::{self, Prior};
 use stead_model::generation::Generation;
-use stead_model::host::Sysctl;
 use stead_model::layout;
+use stead_model::name::Sysctl;
 use stead_model::path::AbsolutePath;
 use stead_store::Store;
-
-/// Where is written down how things were.
-const RECORD: &str = "/var/lib/stead/host/settings.json";
-/// In a generation's folder: what journald is told.
-const JOURNALD: &str = "journald.conf";
 
 /// The machine cannot be brought to what a generation says.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +36,7 @@ pub enum Error {
         problem: String,
     },
     /// What is written down cannot be read or written.
-    #[error("{RECORD}: {0}")]
+    #[error("{file}: {0}", file = layout::SETTINGS)]
     Record(String),
     /// The active generation cannot be read.
     #[error("the active generation cannot be read: {0}")]
@@ -160,7 +155,7 @@ struct Record(Vec<(Key, Prior)>);
 
 impl Record {
     fn read() -> Result<Self, Error> {
-        match fs::read(RECORD) {
+        match fs::read(layout::SETTINGS) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::Record(error.to_string())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::Record(error.to_string())),
@@ -168,7 +163,7 @@ impl Record {
     }
 
     fn write(&self) -> Result<(), Error> {
-        let path = Path::new(RECORD);
+        let path = Path::new(layout::SETTINGS);
         let failed = |error: &dyn std::fmt::Display| Error::Record(error.to_string());
         if self.0.is_empty() {
             return settings::put_back(path, &Prior::Absent).map_err(|error| failed(&error));
@@ -210,7 +205,8 @@ fn tell_journald(generation: &Generation) -> Result<(), Error> {
     let failed = |error| Error::Setting { option: "services.journald".to_owned(), error };
     let text = match &generation.host.journald {
         Some(_) => {
-            let path = Path::new(layout::GENERATIONS).join(generation.id().to_string()).join(JOURNALD);
+            let path =
+                Path::new(layout::GENERATIONS).join(generation.id().to_string()).join(stead_model::host::JOURNALD);
             let text = fs::read_to_string(&path);
             Some(text.map_err(|error| failed(settings::Error::File { path, error }))?)
         }

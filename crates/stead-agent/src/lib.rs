@@ -5,8 +5,9 @@
 //! systemd service of its own so that no lost connection can stop it half-way; [`server`] is the
 //! engine's view of this machine; [`stage`] makes a received generation real and tests that it fits.
 //!
-//! Runs as root, listens nowhere, and changes nothing outside `/var/lib/stead` and `/run/stead` but the
-//! generator and the users of services; what the units that it starts may write is said in the units.
+//! Runs as root, listens nowhere, and changes nothing outside `/var/lib/stead` and `/run/stead` but the generator, the users of
+//! services, certificates, and what a declaration sets of the machine itself ([`host`]); what the units that it starts may write is
+//! said in the units, and the end of it all is `leave`.
 //!
 //! Reading order: [`serve`], [`stage`], [`activation`], [`server`].
 

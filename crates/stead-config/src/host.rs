@@ -62,8 +62,8 @@ impl Mapping<'_> {
         for (path, key) in [(["networking", "hostName"], "hostName"), (["time", "timeZone"], "timeZone")] {
             if let (Some(node), Some(value)) = (self.configuration.at(&path), value.get(key)) {
                 match key {
-                    "hostName" => drop(self.read::<stead_model::host::HostName>(node, &path, value.clone())?),
-                    _ => drop(self.read::<stead_model::host::TimeZone>(node, &path, value.clone())?),
+                    "hostName" => drop(self.read::<stead_model::name::HostName>(node, &path, value.clone())?),
+                    _ => drop(self.read::<stead_model::name::TimeZone>(node, &path, value.clone())?),
                 }
             }
         }
@@ -80,7 +80,7 @@ impl Mapping<'_> {
                 Shape::Text(text) => text.clone(),
                 _ => continue,
             };
-            if let Err(error) = name.parse::<stead_model::host::Sysctl>() {
+            if let Err(error) = name.parse::<stead_model::name::Sysctl>() {
                 return Err(self.refuse(&path, format!(": {error}"), None));
             }
             all.insert(name.clone(), json!(value));

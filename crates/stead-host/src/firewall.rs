@@ -4,6 +4,7 @@
 //! comes into force by it. Where SSH listens is asked of everybody who could know, and all answers count.
 
 use crate::run::{RunError, run};
+use crate::systemd::in_runtime;
 use std::collections::BTreeSet;
 use std::path::Path;
 use stead_model::{hash::Hash, layout};
@@ -16,21 +17,8 @@ use stead_model::{hash::Hash, layout};
 /// # Errors
 /// nft's own words, when it or the kernel refuses the rules, or when it cannot be run.
 pub fn test(generation: &Hash, runtime: &Hash, binds: &[String]) -> Result<(), RunError> {
-    let root = format!("--property=RootDirectory={}/{runtime}", layout::RUNTIMES);
-    let mut options = vec![
-        "--quiet".to_owned(),
-        "--pipe".to_owned(),
-        "--wait".to_owned(),
-        "--collect".to_owned(),
-        "--service-type=exec".to_owned(),
-        root,
-        "--property=MountAPIVFS=yes".to_owned(),
-    ];
-    options.extend(binds.iter().map(|bind| format!("--property=BindReadOnlyPaths={bind}")));
     let rules = format!("{}/{generation}/firewall/ruleset.nft", layout::GENERATIONS);
-    let command = ["--", "/usr/sbin/nft", "--check", "--file", &rules];
-    let arguments: Vec<&str> = options.iter().map(String::as_str).chain(command).collect();
-    run("systemd-run", &arguments).map(drop)
+    in_runtime(runtime, binds, &[], &["/usr/sbin/nft", "--check", "--file", &rules]).map(drop)
 }
 
 /// What nft says against rules, with the option and the line that it means.

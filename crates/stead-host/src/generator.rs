@@ -6,7 +6,7 @@
 //! the machine went down in. It copies the host's lists of users to where services look for them. It
 //! never fails a boot: it ends with 0 whatever it finds.
 
-use crate::{settings, users};
+use crate::users;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -77,8 +77,8 @@ exit 0
         confirmed = layout::CONFIRMED,
         run = layout::RUN,
         draining = layout::DRAINING,
-        journald = settings::JOURNALD,
-        journald_folder = settings::JOURNALD.rsplit_once('/').map_or("/", |(folder, _)| folder),
+        journald = layout::JOURNALD,
+        journald_folder = layout::JOURNALD.rsplit_once('/').map_or("/", |(folder, _)| folder),
         names = layout::NAMES,
         lists = users::LISTS.map(|list| format!("/etc/{list}")).join(" "),
     )

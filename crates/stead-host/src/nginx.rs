@@ -4,7 +4,8 @@
 //! service of systemd. What is served is asked on a socket of Stead's own, never on the sites'.
 
 use crate::probe;
-use crate::run::{RunError, run};
+use crate::run::RunError;
+use crate::systemd::in_runtime;
 use std::path::Path;
 use std::time::Duration;
 use stead_model::{hash::Hash, layout};
@@ -30,28 +31,15 @@ pub fn test_site(generation: &Hash, runtime: &Hash, binds: &[String], site: &str
 
 fn test_with(generation: &Hash, runtime: &Hash, binds: &[String], site: Option<&str>) -> Result<(), RunError> {
     let folder = format!("{}/{generation}", layout::GENERATIONS);
-    let root = format!("--property=RootDirectory={}/{runtime}", layout::RUNTIMES);
-    let mut options = vec![
-        "--quiet".to_owned(),
-        "--pipe".to_owned(),
-        "--wait".to_owned(),
-        "--collect".to_owned(),
-        "--service-type=exec".to_owned(),
-        root,
-        "--property=MountAPIVFS=yes".to_owned(),
-        // The test opens log and temporary files where the service would: somewhere that is gone afterwards.
-        "--property=TemporaryFileSystem=/var/cache /var/log /run:mode=0755".to_owned(),
-    ];
-    options.extend(binds.iter().map(|bind| format!("--property=BindReadOnlyPaths={bind}")));
-    options.push(format!("--property=BindReadOnlyPaths={folder}/run/upstreams:{}", layout::UPSTREAMS));
+    // The test opens log and temporary files where the service would: somewhere that is gone afterwards.
+    let mut properties = vec!["TemporaryFileSystem=/var/cache /var/log /run:mode=0755".to_owned()];
+    properties.push(format!("BindReadOnlyPaths={folder}/run/upstreams:{}", layout::UPSTREAMS));
     let configuration = format!("{folder}/nginx/nginx.conf");
     if let Some(site) = site {
-        options.push(format!("--property=TemporaryFileSystem={folder}/nginx/sites:mode=0755"));
-        options.push(format!("--property=BindReadOnlyPaths={folder}/nginx/sites/{site}"));
+        properties.push(format!("TemporaryFileSystem={folder}/nginx/sites:mode=0755"));
+        properties.push(format!("BindReadOnlyPaths={folder}/nginx/sites/{site}"));
     }
-    let command = ["--", "/usr/sbin/nginx", "-t", "-q", "-c", &configuration];
-    let arguments: Vec<&str> = options.iter().map(String::as_str).chain(command).collect();
-    run("systemd-run", &arguments).map(drop)
+    in_runtime(runtime, binds, &properties, &["/usr/sbin/nginx", "-t", "-q", "-c", &configuration]).map(drop)
 }
 
 /// What nginx says against a configuration, with the line that it means and the site that the line is of.

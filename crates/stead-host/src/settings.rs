@@ -10,14 +10,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use stead_model::host::Sysctl;
+use stead_model::layout;
+use stead_model::name::Sysctl;
 
 /// Where time zones are (`localtime(5)`).
 const ZONES: &str = "/usr/share/zoneinfo";
 const LOCALTIME: &str = "/etc/localtime";
 const HOSTNAME: &str = "/etc/hostname";
-/// What journald reads beside its own file (`journald.conf(5)`), in memory: a boot begins with what the generator puts there.
-pub(crate) const JOURNALD: &str = "/run/systemd/journald.conf.d/50-stead.conf";
 /// The largest file that is remembered, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -299,7 +298,7 @@ pub fn swap_off(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// When the file cannot be written, or journald does not come up.
 pub fn tell_journald(text: Option<&str>) -> Result<(), Error> {
-    let path = Path::new(JOURNALD);
+    let path = Path::new(layout::JOURNALD);
     if fs::read_to_string(path).ok().as_deref() == text {
         return Ok(());
     }

@@ -5,6 +5,8 @@
 
 use crate::run::{RunError, run};
 use std::collections::BTreeMap;
+use stead_model::hash::Hash;
+use stead_model::layout;
 use stead_model::name::UnitName;
 
 /// What systemd says of a unit at one moment (`org.freedesktop.systemd1(5)`).
@@ -113,6 +115,32 @@ pub fn restart(units: &[&UnitName]) -> Result<(), RunError> {
 /// When one of them is not up, or its command fails; what it said is in the journal.
 pub fn reload_units(units: &[&UnitName]) -> Result<(), RunError> {
     on_units(&["reload"], units)
+}
+
+/// Runs a program of a runtime to its end, in the runtime's file system, as a transient service; what it wrote.
+///
+/// `binds` are in the form of `BindReadOnlyPaths=`, `properties` in that of `systemd-run(1)`, without `--property=`.
+///
+/// # Errors
+/// When it cannot be run, or ends with anything but 0: with its words.
+pub fn in_runtime(
+    runtime: &Hash,
+    binds: &[String],
+    properties: &[String],
+    command: &[&str],
+) -> Result<String, RunError> {
+    let own = [format!("RootDirectory={}/{runtime}", layout::RUNTIMES), "MountAPIVFS=yes".to_owned()];
+    let binds = binds.iter().map(|bind| format!("BindReadOnlyPaths={bind}"));
+    // In this order: what lies above something else is mounted after it.
+    let properties: Vec<String> = own
+        .into_iter()
+        .chain(binds)
+        .chain(properties.iter().cloned())
+        .map(|line| format!("--property={line}"))
+        .collect();
+    let options = ["--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"].into_iter();
+    let options = options.chain(properties.iter().map(String::as_str)).chain(["--"]);
+    run("systemd-run", &options.chain(command.iter().copied()).collect::<Vec<_>>())
 }
 
 /// Makes a unit's main process read its configuration again, by SIGHUP.

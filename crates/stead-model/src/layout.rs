@@ -63,6 +63,13 @@ pub const SERVICE_STATE: &str = "/var/lib/stead-state";
 pub const HOST: &str = "/var/lib/stead/host";
 /// SSH's ports as `sshd` has them, in nftables' words: added to the firewall's rules whenever those are loaded.
 pub const SSH_PORTS: &str = "/var/lib/stead/host/ssh-ports.nft";
+/// How the machine's own settings were before Stead set them.
+pub const SETTINGS: &str = "/var/lib/stead/host/settings.json";
+/// Where nginx keeps bodies that are too large for memory; shared by two instances that take over
+/// from each other, which is safe because nginx opens such files exclusively.
+pub const NGINX_CACHE: &str = "/var/cache/stead-nginx";
+/// What journald reads beside its own file (`journald.conf(5)`), in memory: a boot begins with what the generator puts there.
+pub const JOURNALD: &str = "/run/systemd/journald.conf.d/50-stead.conf";
 /// Certificates, their keys, and the accounts at authorities. Data: it outlives every generation.
 pub const ACME: &str = "/var/lib/stead-acme";
 /// Certificates by name: `certificates/<name>/live/{fullchain,key}.pem`, `live` being a link beside them.

@@ -166,6 +166,47 @@ name! {
     is_plain_file
 }
 
+name! {
+    /// The name of a machine: one label, or several with dots between, of at most 64 characters (`hostname(7)`).
+    HostName, "host name", "lower-case letters, digits and hyphens, in parts of at most 63, 64 characters in all",
+    |text| text.len() <= 64 && is_domain(text) && !text.contains('_')
+}
+
+name! {
+    /// A time zone: a file below `/usr/share/zoneinfo` (`localtime(5)`).
+    TimeZone, "time zone", "a name such as `Europe/Berlin` or `UTC`",
+    |text| text.len() <= 100 && text.split('/').all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "_+-".contains(c))
+    })
+}
+
+name! {
+    /// A kernel parameter in the form of `sysctl(8)`: names with dots between, where a slash stands for a dot in a name.
+    Sysctl, "kernel parameter", "names with dots between, such as `vm.swappiness`",
+    |text| text.len() <= 200 && text.contains('.') && text.split(['.', '/']).all(|part| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    })
+}
+
+impl Sysctl {
+    /// Its file, below `/proc/sys`.
+    pub fn path(&self) -> String {
+        self.0
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect()
+    }
+}
+
 /// A TCP or UDP port that something can listen on: 1 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -218,5 +259,25 @@ mod tests {
         assert!("stead-app@1.service".parse::<UnitName>().is_ok());
         assert!("postgresql".parse::<UnitName>().is_err());
         assert!("../x.service".parse::<UnitName>().is_err());
+    }
+
+    #[test]
+    fn names_cannot_lead_out_of_their_folders() {
+        for text in ["", "../x", "a..b", "vm", "/etc/passwd", "vm.", "net.ipv4.conf.../x"] {
+            assert!(text.parse::<Sysctl>().is_err(), "{text}");
+        }
+        assert_eq!(
+            "net.ipv4.conf.eth0/100.forwarding".parse::<Sysctl>().unwrap().path(),
+            "net/ipv4/conf/eth0.100/forwarding"
+        );
+        for text in ["", "../../etc/passwd", "Europe//Berlin", "/Europe", "a b"] {
+            assert!(text.parse::<TimeZone>().is_err(), "{text}");
+        }
+        assert!("America/Argentina/Buenos_Aires".parse::<TimeZone>().is_ok());
+        assert!("Etc/GMT+1".parse::<TimeZone>().is_ok());
+        for text in ["", "A", "a_b", "-a", "a.", &"a".repeat(65)] {
+            assert!(text.parse::<HostName>().is_err(), "{text}");
+        }
+        assert!("web1.example.com".parse::<HostName>().is_ok());
     }
 }

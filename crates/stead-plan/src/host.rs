@@ -6,15 +6,13 @@ use crate::plan::{Draft, unit_name};
 use crate::unit_file::UnitFile;
 use stead_model::generation::{Role, Unit};
 use stead_model::hash::Hash;
-use stead_model::host::{EtcFile, Host};
+use stead_model::host::{EtcFile, Host, JOURNALD};
 use stead_model::layout;
 
 /// The unit that sees to the settings at a boot.
 const UNIT: &str = "stead-host.service";
 /// The name of a service that this is.
 const NAME: &str = "host";
-/// The file of the generation that journald is told.
-pub(crate) const JOURNALD: &str = "journald.conf";
 
 /// Adds the files, and the unit when there is a setting.
 pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Host, PlanError> {

@@ -95,7 +95,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<NginxPart>, PlanError>
 
     let mut mounts = Mounts::standard();
     mounts.folder(layout::GENERATIONS);
-    mounts.folder(units::CACHE);
+    mounts.folder(layout::NGINX_CACHE);
     if !certificates.is_empty() {
         mounts.folder(layout::CERTIFICATES);
     }

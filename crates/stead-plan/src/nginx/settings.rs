@@ -49,7 +49,7 @@ pub(super) fn render(writing: &mut Writing<'_, '_>) -> Result<String, PlanError>
         writeln!(out, "    server_tokens {tokens};\n    client_max_body_size {};", size(&nginx.client_max_body_size)?);
     out.push_str("    # Redirects keep host and port as the visitor wrote them.\n    absolute_redirect off;\n");
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        let _ = writeln!(out, "    {kind}_temp_path {};", super::units::CACHE);
+        let _ = writeln!(out, "    {kind}_temp_path {};", layout::NGINX_CACHE);
     }
     out.push_str(LOG_FORMAT);
     let _ = writeln!(out, "    access_log syslog:server=unix:{},nohostname,tag=nginx stead;", super::units::JOURNAL);

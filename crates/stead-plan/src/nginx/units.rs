@@ -16,9 +16,6 @@ use stead_model::layout;
 use stead_model::name::UnitName;
 use stead_model::server::Listen;
 
-/// Where nginx keeps bodies that are too large for memory; shared by two instances that take over
-/// from each other, which is safe because nginx opens such files exclusively.
-pub(super) const CACHE: &str = "/var/cache/stead-nginx";
 /// Where the journal takes datagrams of syslog(3).
 pub(super) const JOURNAL: &str = "/run/systemd/journal/dev-log";
 /// The socket on which nginx tells what it serves.
@@ -86,7 +83,8 @@ fn instance(
     unit.line("KillSignal", "SIGQUIT").line("KillMode", "mixed");
     unit.line("TimeoutStopSec", draft.server.nginx.drain.saturating_add(GRACE_SECONDS));
     unit.line("Restart", "always").line("RestartSec", 1).line("LimitNOFILE", 65_536);
-    unit.line("CacheDirectory", CACHE.trim_start_matches("/var/cache/")).line("CacheDirectoryMode", "0700");
+    unit.line("CacheDirectory", layout::NGINX_CACHE.trim_start_matches("/var/cache/"))
+        .line("CacheDirectoryMode", "0700");
     // Parent folders, never the pointer itself: a bound pointer would go on leading to the old generation.
     let parents = [layout::GENERATIONS, layout::TREES, layout::RUN, "-/run/systemd/journal"].map(str::to_owned);
     let binds =

@@ -107,13 +107,7 @@ fn deploy_loaded(
     if is_gated {
         hooks::before_switch(server, &project.root, told, output)?;
     }
-    let request = Request::Activate {
-        generation: Some(id),
-        from: Some(PlannedFrom { active: connected.hello.active }),
-        verb: Verb::Deploy,
-        by: environment::operator(),
-        settings: settings(trial),
-    };
+    let request = activation(&connected, Some(id), Verb::Deploy, trial);
     let mut measured = Measured { began: Some(began), ..Measured::default() };
     let mut ended = activate(&mut connected, &request, trial, &mut measured, output);
     if is_live && connected.is_damaged {
@@ -152,13 +146,7 @@ pub(crate) fn nothing(
         output.phase("send");
         stage(project, &Ready { planned, bytes: Bytes::default() }, connected, output)?;
     }
-    let request = Request::Activate {
-        generation: Some(id),
-        from: Some(PlannedFrom { active: connected.hello.active }),
-        verb: Verb::Deploy,
-        by: environment::operator(),
-        settings: settings(trial),
-    };
+    let request = activation(connected, Some(id), Verb::Deploy, trial);
     let ended = activate(connected, &request, trial, &mut Measured::default(), output)?;
     interrupt::over();
     match ended.outcome {
@@ -182,6 +170,12 @@ pub(crate) fn is_this_server(connected: &Connected, server: &Server) -> Result<(
         "check `host` of `{}` in stead.ncl; with `--rename` the machine becomes `{}`, and what it runs now goes",
         server.name, server.name
     )))
+}
+
+/// The request to make a generation live, from what the server runs now.
+fn activation(connected: &Connected, generation: Option<Hash>, verb: Verb, trial: &Trial) -> Request {
+    let from = Some(PlannedFrom { active: connected.hello.active });
+    Request::Activate { generation, from, verb, by: environment::operator(), settings: settings(trial) }
 }
 
 fn settings(trial: &Trial) -> Settings {
@@ -385,13 +379,7 @@ pub(crate) fn rollback(
     let mut connected = connect::keep(early, &global.project, server, target)?.join(output)?;
     connected.look_from_outside(server);
     let generation = to.map(|text| kept(&connected, text)).transpose()?;
-    let request = Request::Activate {
-        generation,
-        from: Some(PlannedFrom { active: connected.hello.active }),
-        verb: Verb::Rollback,
-        by: environment::operator(),
-        settings: settings(trial),
-    };
+    let request = activation(&connected, generation, Verb::Rollback, trial);
     let told = Told { verb: Verb::Rollback, generation, parent: connected.hello.active, ended: None };
     hooks::before_switch(server, &project.root, told, output)?;
     let mut measured = Measured { began: Some(began), ..Measured::default() };
