@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Handshakes of one turn.
-const COUNT: u32 = 300;
+const COUNT: u32 = 1000;
 /// What is asked for on both: a redirect, which no file is read for.
 const PAGE: &str = "/github";
 /// Where the plain one listens.
