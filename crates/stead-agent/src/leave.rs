@@ -71,6 +71,7 @@ pub(crate) fn leave(
     let kept: Vec<&str> = DATA.into_iter().filter(|place| Path::new(place).exists()).collect();
     let owners = owners(&kept);
     let mut stays: Vec<String> = kept.iter().map(|place| (*place).to_owned()).collect();
+    stays.extend(host::people_who_stay(with_data)?);
     for user in users::made() {
         match users::ids(user.as_str()) {
             Some((number, _)) if owners.contains(&number) => {

@@ -27,4 +27,5 @@ pub mod server;
 pub mod stage;
 pub mod stand_in;
 mod unpack;
+pub mod upgrade;
 mod visitors;

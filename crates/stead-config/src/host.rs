@@ -1,5 +1,5 @@
 //! Settings of the machine itself: `networking.hostName`, `time.timeZone`, `boot.kernel.sysctl`, `environment.etc`,
-//! `swapDevices`, `services.journald`.
+//! `swapDevices`, `zramSwap`, `services.journald`, `system.autoUpgrade`; people who log in are in `users`.
 //!
 //! Promises that nothing which a boot or a login depends on is ever a file that a declaration writes.
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 /// Files and folders of `/etc` that a boot, a login or another option depends on, each with what to use instead.
 const NOT_HERE: [(&str, &str); 28] = [
-    ("passwd", ""),
-    ("group", ""),
+    ("passwd", "`users.users`"),
+    ("group", "`users.users.NAME.extraGroups`"),
     ("shadow", ""),
     ("gshadow", ""),
     ("subuid", ""),
     ("subgid", ""),
     ("sudoers", ""),
-    ("sudoers.d", ""),
+    ("sudoers.d", "`users.users.NAME.passwordlessSudo`"),
     ("fstab", "`swapDevices`"),
     ("crypttab", ""),
     ("hostname", "`networking.hostName`"),
@@ -30,13 +30,13 @@ const NOT_HERE: [(&str, &str); 28] = [
     ("ld.so.conf.d", ""),
     ("ld.so.preload", ""),
     ("ld.so.cache", ""),
-    ("ssh", ""),
+    ("ssh", "`services.openssh.settings`, `users.users`"),
     ("systemd", "`systemd.services`, `services.journald`"),
     ("pam.d", ""),
     ("security", ""),
     ("network", ""),
     ("netplan", ""),
-    ("apt", ""),
+    ("apt", "`system.autoUpgrade`"),
     ("default/grub", ""),
 ];
 
@@ -54,6 +54,10 @@ impl Mapping<'_> {
         host.insert("sysctl".to_owned(), self.sysctl()?);
         host.insert("files".to_owned(), self.files()?);
         host.insert("swap".to_owned(), self.swap()?);
+        host.insert("zram".to_owned(), self.zram()?);
+        host.insert("users".to_owned(), self.users()?);
+        host.insert("sshd".to_owned(), self.sshd()?);
+        host.insert("autoUpgrade".to_owned(), self.auto_upgrade()?);
         if let Some(text) = self.journald()? {
             host.insert("journald".to_owned(), json!(text));
         }
@@ -132,13 +136,42 @@ impl Mapping<'_> {
         Ok(Value::Object(all))
     }
 
+    fn zram(&self) -> Result<Value, Failure> {
+        let Some(node) = self.switched_on(&["zramSwap"]) else { return Ok(Value::Null) };
+        let percent = node.get("memoryPercent").map(Node::to_json).unwrap_or_default();
+        if !percent.as_u64().is_some_and(|percent| (1..=300).contains(&percent)) {
+            let path = ["zramSwap", "memoryPercent"];
+            return Err(self.refuse(&path, format!(": {percent} is not a number from 1 to 300"), None));
+        }
+        Ok(json!({ "memoryPercent": percent, "algorithm": node.get("algorithm").and_then(Node::text) }))
+    }
+
+    fn auto_upgrade(&self) -> Result<Value, Failure> {
+        let Some(node) = self.switched_on(&["system", "autoUpgrade"]) else { return Ok(Value::Null) };
+        let dates = node.get("dates").and_then(Node::text).unwrap_or_default();
+        if dates.trim().is_empty() {
+            let words = ": is a calendar event of systemd.time(7), such as \"04:40\"".to_owned();
+            return Err(self.refuse(&["system", "autoUpgrade", "dates"], words, None));
+        }
+        let of = |name: &str| node.get(name).map(Node::to_json).unwrap_or_default();
+        let mut upgrade = Map::new();
+        upgrade.insert("dates".to_owned(), json!(dates));
+        upgrade.insert("randomizedDelay".to_owned(), of("randomizedDelaySec"));
+        upgrade.insert("allowReboot".to_owned(), of("allowReboot"));
+        self.whole_seconds(&mut upgrade, "randomizedDelay", &["system", "autoUpgrade", "randomizedDelaySec"])?;
+        Ok(Value::Object(upgrade))
+    }
+
+    /// The options at a place, where its `enable` says so.
+    fn switched_on(&self, path: &[&str]) -> Option<&Node> {
+        let node = self.configuration.at(path)?;
+        matches!(node.get("enable").map(|node| &node.shape), Some(Shape::Bool(true))).then_some(node)
+    }
+
     /// What journald is told: two weeks, a file a day, a bounded size, bounded rates, and the operator's own lines last.
     fn journald(&self) -> Result<Option<String>, Failure> {
         let path = ["services", "journald"];
-        let Some(node) = self.configuration.at(&path) else { return Ok(None) };
-        if !matches!(node.get("enable").map(|node| &node.shape), Some(Shape::Bool(true))) {
-            return Ok(None);
-        }
+        let Some(node) = self.switched_on(&path) else { return Ok(None) };
         let text = |name: &str| node.get(name).and_then(Node::text).unwrap_or_default();
         let number = |name: &str| node.get(name).map(Node::to_json).unwrap_or_default();
         for (index, line) in text("extraConfig").lines().enumerate() {

@@ -23,6 +23,7 @@ pub mod reference;
 mod server;
 mod tree;
 mod unknown;
+mod users;
 
 pub use failure::{Failure, Kind, Place};
 pub use project::{InputDeclaration, Project, load};

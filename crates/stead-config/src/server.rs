@@ -283,7 +283,7 @@ impl Mapping<'_> {
     fn check_secrets(&self) -> Result<(), Failure> {
         let is_looked_at = |part: &str, name: &str| match part {
             "apps" => is_enabled(self.configuration, name),
-            "services" => ["nginx", "journald"].contains(&name),
+            "services" => ["nginx", "journald", "openssh"].contains(&name),
             _ => true,
         };
         for (part, node) in self.configuration.fields() {

@@ -56,7 +56,6 @@ const LATER: &[&str] = &[
     "security.sudo",
     "services.fail2ban",
     "services.logrotate",
-    "services.openssh",
     "services.postgresql",
     "services.postgresqlBackup",
     "services.nginx.virtualHosts.*.acmeFallbackHost",
@@ -74,8 +73,9 @@ const LATER: &[&str] = &[
     "systemd.services.*.script",
     "systemd.services.*.startAt",
     "systemd.targets",
-    "users",
-    "zramSwap",
+    "users.groups",
+    "users.mutableUsers",
+    "users.users.*.hashedPasswordFile",
 ];
 
 /// Finds the first unknown option below `node`.

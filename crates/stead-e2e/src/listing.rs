@@ -11,6 +11,10 @@ elsewhere='( -path /var/lib/stead -o -path /proc -o -path /sys -o -path /dev -o 
 set -f
 { find / -xdev $elsewhere -printf '%y:%m:%u:%g:%l %p\n'; find / -xdev $elsewhere -type f -exec cksum {} +; } | sort";
 
+/// Copies of the lists of users that the system's own programs keep (`passwd(5)`, `subuid(5)`).
+pub const BACKUPS: [&str; 6] =
+    ["/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/subgid-", "/etc/subuid-"];
+
 /// What is on a lab's disk, a line for each thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(BTreeSet<String>);

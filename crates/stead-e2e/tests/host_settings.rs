@@ -10,7 +10,45 @@ const SETTINGS: &str = r#"
   environment.etc."motd".text = "declared\n",
   environment.etc."app.conf" = { text = "new\n", mode = "0640" },
   services.journald.enable = true,
+  system.autoUpgrade.enable = true,
 "#;
+
+/// Archives with one package each, of which one is of security updates; an older version of both is installed.
+const ARCHIVES: &str = r#"
+set -e
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+pack() { # FOLDER NAME VERSION
+    mkdir -p /tmp/pack/DEBIAN "$1"
+    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n' "$2" "$3" > /tmp/pack/DEBIAN/control
+    dpkg-deb --build /tmp/pack "$1/$2.deb" > /dev/null
+}
+archive() { # NAME LABEL SUITE
+    cd "/srv/$1"
+    deb=$(ls *.deb)
+    { dpkg-deb --field "$deb"; printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum < "$deb" | cut -d' ' -f1)"; } > Packages
+    printf 'Origin: Debian\nLabel: %s\nSuite: %s\nVersion: 12\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n %s %s Packages\n' \
+        "$2" "$3" "$(sha256sum < Packages | cut -d' ' -f1)" "$(stat -c %s Packages)" > Release
+    echo "deb [trusted=yes] file:/srv/$1 ./" >> /etc/apt/sources.list
+}
+pack /srv/old plain 1 && dpkg -i /srv/old/plain.deb
+pack /srv/old secure 1 && dpkg -i /srv/old/secure.deb
+pack /srv/plain plain 2 && archive plain Debian stable
+pack /srv/secure secure 2 && archive secure Debian-Security stable-security
+"#;
+
+/// The timer's service takes what an archive of security updates has, and nothing else.
+fn the_machine_takes_its_security_updates(stage: &Stage) {
+    stage.lab.run(&format!("({ARCHIVES}) 2>&1"));
+    let next = stage.lab.show("stead-auto-upgrade.timer", "NextElapseUSecRealtime");
+    assert!(next.contains(" 04:4") || next.contains(" 05:"), "{next}");
+    let versions = "dpkg-query -W -f '${Package} ${Version}\n' plain secure";
+    assert_eq!(stage.lab.run(versions), "plain 1\nsecure 1");
+    stage.lab.run("systemctl start stead-auto-upgrade.service");
+    assert_eq!(stage.lab.run(versions), "plain 1\nsecure 2");
+    let said = stage.lab.run("journalctl -u stead-auto-upgrade -o cat --no-pager");
+    assert!(said.contains("updated secure=2") && !said.contains("plain"), "{said}");
+    stage.lab.run("rm -rf /srv/secure && ! systemctl start stead-auto-upgrade.service 2>/dev/null");
+}
 
 /// All that the settings are about, as one text.
 fn seen(stage: &Stage) -> String {
@@ -69,6 +107,8 @@ fn settings_of_the_machine_go_there_and_back_whatever_happens() {
     stage.stead(&["up"]).well();
     assert_eq!(stage.lab.run("stat -c %z /etc/motd /etc/hostname"), written);
     assert_eq!(stage.lab.show("systemd-journald.service", "MainPID"), journald);
+
+    the_machine_takes_its_security_updates(&stage);
 
     // A trial that nobody confirms, and one that loses its power: what was confirmed is there again.
     small.extra = "networking.hostName = \"other\", environment.etc.\"motd\".text = \"other\\n\",".to_owned();

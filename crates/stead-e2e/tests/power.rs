@@ -88,6 +88,7 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
     let patient = small.extra.clone();
     small.extra.push_str(
         "swapDevices = [{ device = \"/var/swapfile\", size = 64 }],
+        zramSwap.enable = true,
         boot.kernel.sysctl.\"vm.swappiness\" = 7,
         services.journald = { enable = true, retention = \"1d\" },
         services.nginx.virtualHosts.\"site.small\" =
@@ -95,9 +96,10 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
     );
     small.write(&stage.project);
     let swappiness = stage.lab.run("cat /proc/sys/vm/swappiness");
-    let settings = "cat /proc/sys/vm/swappiness; swapon --show=NAME,SIZE --noheadings --bytes; stat -c %a /var/swapfile 2>&1 || true";
+    let settings = "cat /proc/sys/vm/swappiness; grep -o '^/dev/zram0 ' /proc/swaps;
+        grep -o '.zstd.' /sys/block/zram0/comp_algorithm; swapon --show=NAME,SIZE --noheadings --bytes | grep file; stat -c %a /var/swapfile 2>&1 || true";
     stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
-    let set = "7\n/var/swapfile 67104768\n600";
+    let set = "7\n/dev/zram0 \n[zstd]\n/var/swapfile 67104768\n600";
     assert_eq!(stage.lab.run(settings), set);
     let roots = stage.lab.folder().join("roots.pem");
     fs::write(&roots, stage.lab.run("cat /etc/own/a.pem /etc/own/b.pem")).expect("a file can be written");

@@ -10,14 +10,18 @@ pub mod firewall;
 pub mod generator;
 pub mod memory;
 pub mod nginx;
+pub mod people;
 pub mod ports;
 pub mod probe;
 pub mod probing;
 pub mod run;
 pub mod settings;
+pub mod sshd;
 pub mod systemd;
 #[cfg(test)]
 mod testing;
 mod timed;
 pub mod tls;
+pub mod upgrade;
 pub mod users;
+pub mod zram;

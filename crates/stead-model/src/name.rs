@@ -189,6 +189,14 @@ name! {
     })
 }
 
+name! {
+    /// A keyword of `sshd_config(5)`.
+    SshKeyword, "keyword of sshd", "letters and digits, such as `PasswordAuthentication`",
+    |text| text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric())
+}
+
 impl Sysctl {
     /// Its file, below `/proc/sys`.
     pub fn path(&self) -> String {

@@ -4,10 +4,9 @@
 //! what for, it reads from the active one.
 
 use crate::error::PlanError;
-use crate::plan::{Draft, unit_name};
+use crate::plan::Draft;
 use crate::unit_file::UnitFile;
-use stead_model::generation::{Role, Unit};
-use stead_model::hash::Hash;
+use stead_model::generation::Role;
 use stead_model::layout;
 
 /// Sees to it that nginx can read every certificate; nginx wants it, and comes after it.
@@ -26,13 +25,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
         return Ok(());
     }
     let server = draft.server;
-    let declared =
-        server.services.keys().map(|name| ("services", name)).chain(server.timers.keys().map(|name| ("timers", name)));
-    for (kind, name) in declared {
-        if NAMES.contains(&name.as_str()) {
-            return Err(PlanError::Reserved { option: format!("systemd.{kind}.{name}") });
-        }
-    }
+    draft.reserve(&NAMES)?;
     let service = |description: &str, command: &str| {
         let mut unit = UnitFile::new("what looks after certificates");
         // However often nginx starts, or somebody looks.
@@ -43,12 +36,12 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
     };
     let mut ready = service("Stead certificates: each can be read", "--ready");
     ready.line("TimeoutStartSec", 30);
-    publish(draft, READY, ready, Role::Service {}, false);
+    draft.add_own(READY, &ready, Role::Service {}, None);
 
     let mut renew = service("Stead certificates: renew what ends soon", "--renew");
     // As long as an authority may let one wait, and many certificates one after the other.
     renew.line("TimeoutStartSec", 3600);
-    publish(draft, RENEW, renew, Role::Service {}, false);
+    draft.add_own(RENEW, &renew, Role::Service {}, None);
 
     let interval = Some(server.acme.renew_interval.as_str()).filter(|interval| !interval.is_empty()).unwrap_or(USUALLY);
     let mut timer = UnitFile::new("when certificates are looked after");
@@ -58,15 +51,6 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
         // `daily` is midnight for every server of the world; this one takes an hour of its own (`systemd.timer(5)`).
         timer.line("RandomizedDelaySec", "6h").line("FixedRandomDelay", "yes");
     }
-    publish(draft, TIMER, timer, Role::Timer {}, true);
+    draft.add_own(TIMER, &timer, Role::Timer {}, Some("timers.target"));
     Ok(())
-}
-
-fn publish(draft: &mut Draft<'_>, name: &str, unit: UnitFile, role: Role, start: bool) {
-    let text = unit.text();
-    let name = unit_name(name);
-    let digest = Hash::of(text.as_bytes());
-    let wanted_by = start.then_some("timers.target");
-    draft.files.add_unit(&name, text, wanted_by);
-    draft.units.insert(name, Unit { digest, reload_digest: None, role, start });
 }

@@ -31,9 +31,7 @@ const AUTHORITIES: u16 = 80;
 pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Option<FirewallPart>, PlanError> {
     let server = draft.server;
     let Some(firewall) = &server.firewall else { return Ok(None) };
-    if server.services.keys().any(|name| name.as_str() == NAME) {
-        return Err(PlanError::Reserved { option: format!("systemd.services.{NAME}") });
-    }
+    draft.reserve(&[NAME])?;
     check_ssh(firewall)?;
     check_sites(server, firewall)?;
     let rules = rules::render(firewall, server.ssh_port)?;

@@ -2,9 +2,9 @@
 
 use crate::error::PlanError;
 use crate::placeholder::Used;
-use crate::plan::{Draft, unit_name};
+use crate::plan::Draft;
 use crate::unit_file::UnitFile;
-use stead_model::generation::{Role, Unit};
+use stead_model::generation::Role;
 use stead_model::hash::Hash;
 use stead_model::host::{EtcFile, Host, JOURNALD};
 use stead_model::layout;
@@ -22,6 +22,9 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Host, PlanError> {
         time_zone: declared.time_zone.clone(),
         sysctl: declared.sysctl.clone(),
         swap: declared.swap.clone(),
+        zram: declared.zram.clone(),
+        users: declared.users.clone(),
+        sshd: declared.sshd.clone(),
         ..Host::default()
     };
     let mut used = Used::new();
@@ -41,9 +44,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Host, PlanError> {
     if needed.is_empty() {
         return Ok(host);
     }
-    if let Some(name) = draft.server.services.keys().find(|name| name.as_str() == NAME) {
-        return Err(PlanError::Reserved { option: format!("systemd.services.{name}") });
-    }
+    draft.reserve(&[NAME])?;
     let mut unit = UnitFile::new("what sees to the settings of the machine at a boot");
     unit.section("Unit").line("Description", "Stead settings of the machine").line("DefaultDependencies", "no");
     // After what sets the machine's own, and before what reads them.
@@ -51,11 +52,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Host, PlanError> {
     unit.line("Conflicts", "shutdown.target").line("RequiresMountsFor", layout::STATE);
     unit.section("Service").line("Type", "oneshot").line("RemainAfterExit", "yes");
     unit.line("ExecStart", format!("{} agent settle", layout::AGENT));
-    let text = unit.text();
-    let name = unit_name(UNIT);
-    let digest = Hash::of(text.as_bytes());
-    draft.files.add_unit(&name, text, ["basic.target"]);
-    draft.units.insert(name, Unit { digest, reload_digest: None, role: Role::Service {}, start: true });
+    draft.add_own(UNIT, &unit, Role::Service {}, Some("basic.target"));
     Ok(host)
 }
 

@@ -27,6 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod unit_file;
+mod upgrade;
 mod users;
 
 pub use error::PlanError;

@@ -9,10 +9,11 @@ use crate::placeholder::{Places, Used};
 use crate::references::References;
 use crate::runtimes::Runtimes;
 use crate::secrets::SecretFiles;
-use crate::{apps, certificates, firewall, hooks, host, nginx, probes, secrets, services, users};
+use crate::unit_file::UnitFile;
+use crate::{apps, certificates, firewall, hooks, host, nginx, probes, secrets, services, upgrade, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
-use stead_model::generation::{FORMAT, Generation, Unit};
+use stead_model::generation::{FORMAT, Generation, Role, Unit};
 use stead_model::hash::Hash;
 use stead_model::lock::Lock;
 use stead_model::name::{Name, SecretName, UnitName, UserName};
@@ -111,6 +112,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     let hooks = hooks::add(&mut draft)?;
     let secrets = secrets::add(&mut draft)?;
     let host = host::add(&mut draft)?;
+    upgrade::add(&mut draft)?;
     let firewall = firewall::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
@@ -140,6 +142,28 @@ impl<'a> Draft<'a> {
     /// Remembers that the generation refers to these trees.
     pub(crate) fn refer(&mut self, used: Used<'a>) {
         self.trees.extend(used);
+    }
+
+    /// Keeps names of services and timers for Stead's own.
+    ///
+    /// # Errors
+    /// When the operator has one of that name.
+    pub(crate) fn reserve(&self, names: &[&str]) -> Result<(), PlanError> {
+        let services = self.server.services.keys().map(|name| ("services", name));
+        let timers = self.server.timers.keys().map(|name| ("timers", name));
+        match services.chain(timers).find(|(_, name)| names.contains(&name.as_str())) {
+            Some((kind, name)) => Err(PlanError::Reserved { option: format!("systemd.{kind}.{name}") }),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a unit of Stead's own. One that a target wants is started by the deploy too.
+    pub(crate) fn add_own(&mut self, name: &str, unit: &UnitFile, role: Role, wanted_by: Option<&str>) {
+        let text = unit.text();
+        let name = unit_name(name);
+        let digest = Hash::of(text.as_bytes());
+        self.files.add_unit(&name, text, wanted_by);
+        self.units.insert(name, Unit { digest, reload_digest: None, role, start: wanted_by.is_some() });
     }
 }
 

@@ -5,13 +5,13 @@
 
 use crate::error::PlanError;
 use crate::placeholder::Used;
-use crate::plan::{Draft, Sealed, Standing, unit_name};
+use crate::plan::{Draft, Sealed, Standing};
 use crate::unit_file::UnitFile;
 use std::collections::BTreeMap;
-use stead_model::generation::{Role, Unit};
+use stead_model::generation::Role;
 use stead_model::hash::Hash;
 use stead_model::layout;
-use stead_model::name::{CredentialName, SecretName, UnitName, VariableName};
+use stead_model::name::{CredentialName, SecretName, VariableName};
 use stead_model::secret::{self, Content, SecretFile, Secrets, Template, Version};
 use stead_model::server::Server;
 
@@ -178,9 +178,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Secrets, PlanError> {
     if files.is_empty() {
         return Ok(Secrets::default());
     }
-    if let Some(name) = draft.server.services.keys().find(|name| name.as_str() == NAME) {
-        return Err(PlanError::Reserved { option: format!("systemd.services.{name}") });
-    }
+    draft.reserve(&[NAME])?;
     let versions: BTreeMap<_, _> = files.values().flat_map(|file| draft.secrets.versions(file)).collect();
     for name in versions.keys() {
         if let Some(sealed) = draft.inputs.secrets.get(name) {
@@ -192,11 +190,7 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<Secrets, PlanError> {
     unit.section("Service").line("Type", "oneshot").line("RemainAfterExit", "yes");
     unit.line("ExecStart", format!("{} agent secrets", layout::AGENT));
     unit.line("MemorySwapMax", 0).line("LimitCORE", 1);
-    let text = unit.text();
-    let name: UnitName = unit_name(UNIT);
-    let digest = Hash::of(text.as_bytes());
-    draft.files.add_unit(&name, text, ["multi-user.target"]);
-    draft.units.insert(name, Unit { digest, reload_digest: None, role: Role::Service {}, start: true });
+    draft.add_own(UNIT, &unit, Role::Service {}, Some("multi-user.target"));
     Ok(Secrets { versions, files })
 }
 

@@ -537,6 +537,12 @@ pub(crate) enum Agent {
     },
     /// Make the files of secrets of the active generation, in memory
     Secrets,
+    /// Take security updates of the machine's own packages
+    Upgrade {
+        /// Boot the machine anew when one needs it
+        #[arg(long)]
+        reboot: bool,
+    },
     /// Bring the machine's own settings to what the active generation says
     Settle,
     /// Let an instance of an app go when nobody is connected to it any more

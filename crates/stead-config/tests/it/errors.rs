@@ -49,7 +49,17 @@ refused! {
     a_swap_file_in_memory: "{\n  swapDevices = [{ device = \"/run/swap\", size = 1 }],\n}\n";
     a_line_for_journald_that_is_none: "{\n  services.journald.extraConfig = \"Storage\",\n}\n";
     a_service_of_a_later_version: "{\n  services.postgresql.enable = true,\n}\n";
-    a_function_of_a_later_version: "{ users.users.nick.isNormalUser = true }\n";
+    a_function_of_a_later_version: "{ users.groups.staff.members = [\"anna\"] }\n";
+    an_option_of_people_that_is_none: "{\n  users.users.anna.isNormalUser = true,\n}\n";
+    a_user_name_that_is_none: "{\n  users.users.\"Anna B\" = {},\n}\n";
+    a_user_of_stead: "{\n  users.users.stead-web = {},\n}\n";
+    a_number_of_the_system: "{\n  users.users.anna.uid = 33,\n}\n";
+    a_key_that_does_not_parse: "{\n  users.users.anna.openssh.authorizedKeys.keys = [\n    \"ssh-ed25519 AAAAC3Nz anna\",\n  ],\n}\n";
+    a_private_key: "{\n  users.users.anna.openssh.authorizedKeys.keys = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"],\n}\n";
+    where_sshd_listens: "{\n  services.openssh.settings.Port = 2222,\n}\n";
+    a_setting_of_sshd_that_is_there_twice: "{\n  services.openssh.settings = { PermitRootLogin = false, permitrootlogin = true },\n}\n";
+    a_setting_of_sshd_of_two_lines: "{\n  services.openssh.settings.Banner = \"a\\nMatch all\",\n}\n";
+    more_compressed_memory_than_can_be: "{\n  zramSwap = { enable = true, memoryPercent = 301 },\n}\n";
     a_part_of_the_network_of_a_later_version: "{ networking.nameservers = [\"192.0.2.1\"] }\n";
     a_misspelt_option_of_the_firewall: "{ networking.firewall.allowedTcpPorts = [80] }\n";
     a_port_of_the_firewall_that_is_none: "{ networking.firewall = { enable = true, allowedTCPPorts = [80, 70000] } }\n";

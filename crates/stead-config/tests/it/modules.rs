@@ -161,6 +161,14 @@ fn settings_of_the_machine_become_what_is_set() {
           boot.kernel.sysctl = { "vm.swappiness" = 10, "net.ipv4.ip_forward" = true },
           environment.etc."app/limits.conf" = { text = "a\n", mode = "0600" },
           swapDevices = [{ device = "/var/swapfile", size = 512 }],
+          zramSwap.enable = true,
+          users.users.anna = {
+            extraGroups = ["sudo"],
+            openssh.authorizedKeys.keys =
+              ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB37/0L3dLm5ixQQ4kKKtsMKWvyQKNoUfoq1ibQKhydb anna"],
+          },
+          services.openssh.settings = { PasswordAuthentication = false, MaxAuthTries = 3, AllowUsers = ["root", "anna"] },
+          system.autoUpgrade.enable = true,
           services.journald.enable = true,
           services.journald.extraConfig = "ForwardToSyslog=no\n",
         }"#,
@@ -172,6 +180,13 @@ fn settings_of_the_machine_become_what_is_set() {
     assert_eq!(sysctl, [("net.ipv4.ip_forward", "1"), ("vm.swappiness", "10")]);
     assert_eq!(server.files.values().collect::<Vec<_>>(), [&("a\n".to_owned(), 0o600)]);
     assert_eq!(server.swap.values().collect::<Vec<_>>(), [&512]);
+    assert_eq!(server.zram.unwrap().memory_percent, 50);
+    let anna = &server.users["anna"];
+    assert!(anna.keys.len() == 1 && anna.groups.len() == 1 && !anna.sudo && anna.shell.is_none());
+    let sshd: Vec<(&str, &str)> = server.sshd.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+    assert_eq!(sshd, [("AllowUsers", "root anna"), ("MaxAuthTries", "3"), ("PasswordAuthentication", "no")]);
+    let upgrade = server.auto_upgrade.unwrap();
+    assert_eq!((&*upgrade.dates, upgrade.randomized_delay, upgrade.allow_reboot), ("04:40", 2700, false));
     let journald = server.journald.unwrap();
     for line in ["[Journal]", "MaxRetentionSec=1209600s", "MaxFileSec=1day", "SystemMaxUse=1G", "ForwardToSyslog=no"] {
         assert!(journald.lines().any(|found| found == line), "{line}: {journald}");

@@ -32,6 +32,9 @@ pub(crate) fn agent(command: Option<&Agent>) -> ExitCode {
             stead_agent::certificates::renew(&say).map_err(|error| crate::failure::chain(&error))
         }
         Some(Agent::Secrets) => stead_agent::secrets::reveal_active().map_err(|error| crate::failure::chain(&error)),
+        Some(Agent::Upgrade { reboot }) => {
+            stead_agent::upgrade::upgrade(*reboot, &say).map_err(|error| crate::failure::chain(&error))
+        }
         Some(Agent::Settle) => stead_agent::host::settle_active().map_err(|error| crate::failure::chain(&error)),
         Some(Agent::Drain { unit, seconds }) => match unit.parse() {
             Ok(unit) => stead_agent::drain::drain(&unit, *seconds).map_err(|error| crate::failure::chain(&error)),
