@@ -7,9 +7,13 @@
 use crate::run::{RunError, run};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use stead_model::host::User;
 use stead_model::name::UserName;
 
+/// The time that programs of somebody who goes have to end.
+const ENDING: Duration = Duration::from_secs(10);
 /// What a new home begins with (`useradd(8)`).
 const SKELETON: &str = "/etc/skel";
 /// The shell of who is made, where none is declared.
@@ -119,13 +123,16 @@ fn is_shut(name: &UserName) -> bool {
     fields.filter(|fields| fields[0] == name.as_str()).any(|fields| fields.get(7) == Some(&LONG_AGO))
 }
 
-/// Removes a user who was made here, with a home that is as it was made. Returns whether nothing of the user is there any more; `false`:
+/// Removes a user who was made here, with a home that is as it was made; with any home if that is said, and what the user runs ends then. Returns whether nothing of the user is there any more; `false`:
 /// there are files of the user's own, or processes, so that the account stays and is shut to every login.
 ///
 /// # Errors
 /// When a program of the system refuses.
 pub fn remove(name: &UserName, with_home: bool) -> Result<bool, RunError> {
     let Some(found) = account(name) else { return Ok(true) };
+    if with_home && has_processes(found.uid) {
+        end_sessions(name, found.uid);
+    }
     if with_home || is_untouched(&found.home, Path::new(SKELETON)) {
         match run("userdel", &["--remove", name.as_str()]) {
             Ok(_) => return Ok(true),
@@ -138,6 +145,15 @@ pub fn remove(name: &UserName, with_home: bool) -> Result<bool, RunError> {
         run("usermod", &["--expiredate", LONG_AGO, "--shell", NO_SHELL, name.as_str()])?;
     }
     Ok(false)
+}
+
+/// Ends what a user runs, if there is a `logind` that knows it.
+fn end_sessions(name: &UserName, uid: u32) {
+    let began = Instant::now();
+    let _ = run("loginctl", &["terminate-user", name.as_str()]);
+    while has_processes(uid) && began.elapsed() < ENDING {
+        sleep(Duration::from_millis(50));
+    }
 }
 
 /// Whether a home has nothing but what it was made with.

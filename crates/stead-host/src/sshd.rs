@@ -125,7 +125,8 @@ pub fn try_out(text: &str, told: &Told) -> Result<(), Error> {
     if !trial.is_included {
         return Err(Error::NotIncluded);
     }
-    let wanted = trial.ask(&trial.alone_first()?).map_err(refused)?;
+    let without = Trial::new(None)?;
+    let wanted = without.ask(&without.after(text)?).map_err(refused)?;
     let (effect, wanted) = (effects(&effect), effects(&wanted));
     let differs = |keyword: &str| effect.get(keyword) != wanted.get(keyword);
     if let Some(keyword) = told.settings.keys().find(|keyword| differs(&keyword.as_str().to_ascii_lowercase())) {
@@ -193,11 +194,11 @@ impl Trial {
         self.folder.path().join("sshd_config")
     }
 
-    /// The text before everything else: what it says holds then.
-    fn alone_first(&self) -> Result<PathBuf, Error> {
+    /// A configuration that begins with this text: what it says holds.
+    fn after(&self, text: &str) -> Result<PathBuf, Error> {
         let path = self.folder.path().join("first");
         let main = fs::read_to_string(self.configuration()).map_err(at(&path))?;
-        fs::write(&path, format!("{}{main}", self.text)).map_err(at(&path))?;
+        fs::write(&path, format!("{text}{main}")).map_err(at(&path))?;
         Ok(path)
     }
 
