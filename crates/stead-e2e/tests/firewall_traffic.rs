@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stead_e2e::cable::{Cable, ip};
 use stead_e2e::lab::{Lab, Machine};
 use stead_e2e::reach::{EVER, Pings, Protocol, Told, ask, is_open};
@@ -210,18 +210,28 @@ impl Traffic {
         assert!(known_there().contains("lladdr"), "this machine tells who it is: {}", known_there());
     }
 
-    /// Not more than declared are answered, of one who pings, over IPv4 and IPv6 together.
-    fn pings_are_limited(&mut self) {
-        self.up("allowedTCPPorts = [80], pingLimit = \"1/hour burst 5 packets\"");
-        let began = Instant::now();
+    /// Not more pings than declared are answered, of two who go on pinging, over IPv4 and IPv6 together. What was open
+    /// before is shut; an interface may be named by its beginning.
+    fn pings_are_limited_and_interfaces_have_patterns(&mut self) {
+        self.up(r#"
+            allowedTCPPorts = [80],
+            pingLimit = "1/hour burst 5 packets",
+            interfaces."eth1*".allowedUDPPorts = [7001],
+            "#);
         let [v4, v6] = &mut self.first_pings;
         for _ in 0..8 {
             v4.send();
             v6.send();
         }
         let answered = [v4.answered(SILENCE), v6.answered(SILENCE)];
-        assert_eq!(answered.iter().sum::<usize>(), 5, "{answered:?} after {:?}", began.elapsed());
+        assert_eq!(answered.iter().sum::<usize>(), 5, "{answered:?}");
         assert!(answered.iter().all(|answered| *answered > 0), "{answered:?}");
+
+        let (one, none, silent) = (Open::new([], [7001]), Open::default(), &[Told::Nothing]);
+        is(|port| self.first.v4(port), &none, silent);
+        is(|port| self.first.v6(port), &none, silent);
+        is(|port| self.second.v4(port), &one, silent);
+        is(|port| self.second.v6(port), &one, silent);
     }
 }
 
@@ -243,5 +253,5 @@ fn traffic_is_let_in_as_the_options_say() {
     traffic.ports_ranges_interfaces_and_own_rules();
     traffic.trusted_interfaces_refusals_and_no_pings();
     traffic.neighbours_find_each_other();
-    traffic.pings_are_limited();
+    traffic.pings_are_limited_and_interfaces_have_patterns();
 }
