@@ -21,6 +21,7 @@
 //! Functions panic where they cannot do what a test needs: that is the test's failure.
 
 pub mod authority;
+pub mod cable;
 pub mod hold;
 pub mod http;
 pub mod lab;
@@ -29,6 +30,7 @@ pub mod outcome;
 pub mod place;
 pub mod power;
 pub mod project;
+pub mod reach;
 mod stage;
 pub mod wait;
 

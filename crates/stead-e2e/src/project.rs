@@ -72,6 +72,12 @@ impl Default for Small {
 }
 
 impl Small {
+    /// The static site alone, behind a firewall with these options.
+    pub fn guarded(options: &str) -> Self {
+        let extra = format!("networking.firewall = {{ enable = true, {options} }},");
+        Self { extra, has_app: false, ..Self::default() }
+    }
+
     /// Writes the project into this folder, over an earlier one; its lock stays.
     pub fn write(&self, folder: &Path) {
         let put = |path: &str, text: &str| {

@@ -2,78 +2,16 @@
 //! shut, and nothing but Stead's own table changes.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::net::SocketAddr;
 use std::time::Duration;
+use stead_e2e::cable::Cable;
 use stead_e2e::lab::Machine;
+use stead_e2e::reach::{EVER, SOON, Watch, is_open};
 use stead_e2e::{Small, Stage, wait};
 
 /// Where a service of the host listens that nobody outside should reach.
 const FOREIGN: u16 = 7000;
-/// How long an answer over the cable to a lab may take that is in a hurry.
-const SOON: Duration = Duration::from_millis(20);
-/// How long one may take that has to come.
-const EVER: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Whether the lab takes a connection there. While its cable is away, its address leads out into the world, where
-/// anybody may take one.
-fn is_open(address: SocketAddr, within: Duration) -> bool {
-    let Ok(stream) = TcpStream::connect_timeout(&address, within) else { return false };
-    match (address.ip(), stream.local_addr().map(|own| own.ip())) {
-        // A cable is a /30.
-        (IpAddr::V4(lab), Ok(IpAddr::V4(own))) => lab.to_bits() >> 2 == own.to_bits() >> 2,
-        (IpAddr::V6(_), Ok(IpAddr::V6(_))) => true,
-        _ => false,
-    }
-}
-
-/// Asks for a port again and again, in a thread of its own, until it is asked what it found.
-struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<(u32, u32)>,
-}
-
-impl Watch {
-    /// Each answer has to come within this time to count as one.
-    fn of(address: SocketAddr, within: Duration) -> Self {
-        // sshd turns strangers away by chance when many of them are at its door (`sshd_config(5)`, MaxStartups).
-        let pause = Duration::from_millis(if address.port() == 22 { 100 } else { 2 });
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let (mut open, mut shut) = (0, 0);
-            while !stopped.load(Ordering::Relaxed) {
-                *(if is_open(address, within) { &mut open } else { &mut shut }) += 1;
-                // Not to fill the table of connections; what is shut takes its time by itself.
-                thread::sleep(pause);
-            }
-            (open, shut)
-        });
-        Self { stop, thread }
-    }
-
-    fn found(self) -> (u32, u32) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the watch ends well")
-    }
-
-    #[track_caller]
-    fn was_never_open(self) {
-        let (open, shut) = self.found();
-        assert!(open == 0 && shut > 20, "open {open} times, shut {shut} times");
-    }
-
-    #[track_caller]
-    fn was_never_shut(self) {
-        let (open, shut) = self.found();
-        assert!(shut == 0 && open > 20, "open {open} times, shut {shut} times");
-    }
-}
 
 struct Guarded {
     stage: Stage,
@@ -99,12 +37,11 @@ impl Guarded {
     /// Declares a firewall by its options, and another page.
     fn declare(&mut self, firewall: &str) {
         self.page += 1;
-        let extra = match firewall {
-            "" => String::new(),
-            options => format!("networking.firewall = {{ enable = true, {options} }},"),
+        let small = match firewall {
+            "" => Small { has_app: false, ..Small::default() },
+            options => Small::guarded(options),
         };
-        let small = Small { has_app: false, page: format!("page {}\n", self.page), extra, ..Small::default() };
-        small.write(&self.stage.project);
+        Small { page: format!("page {}\n", self.page), ..small }.write(&self.stage.project);
     }
 
     #[track_caller]
@@ -119,21 +56,8 @@ impl Guarded {
         self.stage.lab.port(port)
     }
 
-    /// The lab by its link's own address of IPv6, which every link has.
-    #[track_caller]
     fn v6(&self, port: u16) -> SocketAddr {
-        let IpAddr::V4(address) = self.stage.lab.address() else { panic!("labs have an address of IPv4") };
-        let route = Command::new("ip").args(["-o", "route", "get", &address.to_string()]).output();
-        let route = String::from_utf8(route.expect("ip can be run").stdout).expect("it is a text");
-        let device = route.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("the lab has a cable");
-        let index = fs::read_to_string(format!("/sys/class/net/{device}/ifindex")).expect("the cable has an index");
-        let scope = index.trim().parse().expect("an index is a number");
-        let said = wait::until("the lab has an address of IPv6", PATIENCE, || {
-            let said = self.stage.lab.run("ip -6 -o addr show dev eth0 scope link -tentative");
-            said.split_whitespace().find(|word| word.contains("::")).map(str::to_owned)
-        });
-        let own: Ipv6Addr = said.split('/').next().unwrap_or_default().parse().expect("it is an address");
-        SocketAddrV6::new(own, port, 0, scope).into()
+        Cable::first(&self.stage.lab).v6(port)
     }
 
     /// Every TCP port that is open, asked one by one.

@@ -94,6 +94,12 @@ impl Lab {
         self.running().map(|running| running.link().lab().into())
     }
 
+    /// The network namespace at the other end of its cable, as a file, while it runs: for more cables. In a container,
+    /// the lab's own.
+    pub fn network_namespace(&self) -> Option<PathBuf> {
+        self.running().map(|running| running.link().namespace_path())
+    }
+
     /// `ssh -F` this file to [`Lab::ssh_host`] works without any question; as root.
     pub fn ssh_config(&self) -> PathBuf {
         self.folder.join("ssh_config")

@@ -59,6 +59,7 @@ pub(super) fn render(firewall: &Firewall, ssh_port: Option<Port>) -> Result<Stri
         }
         text.line(1, "}");
     }
+    pings(&mut text, firewall)?;
     input(&mut text, firewall)?;
     text.line(0, "}");
     if firewall.allow_ssh {
@@ -72,6 +73,26 @@ pub(super) fn render(firewall: &Firewall, ssh_port: Option<Port>) -> Result<Stri
 
 /// The chain of the operator's own rules.
 const EXTRA: &str = "extra_input";
+/// The chain of pings.
+const PINGS: &str = "pings";
+
+/// What happens to each ping. The kernel takes all of one `ping` for one connection, which would be let in as a whole
+/// after its first answer.
+fn pings(text: &mut Text, firewall: &Firewall) -> Result<(), PlanError> {
+    text.line(1, &format!("chain {PINGS} {{"));
+    if !is_blank(&firewall.extra_input_rules) {
+        text.line(2, &format!("jump {EXTRA}"));
+    }
+    let limit = match &firewall.ping_limit {
+        Some(limit) => format!("limit rate {} ", ping_limit(limit)?),
+        None => String::new(),
+    };
+    if firewall.allow_ping {
+        text.line(2, &format!("{limit}accept"));
+    }
+    text.line(2, "counter name refused_other drop").line(1, "}");
+    Ok(())
+}
 
 fn input(text: &mut Text, firewall: &Firewall) -> Result<(), PlanError> {
     text.line(1, "chain input {").line(2, "type filter hook input priority filter; policy drop;");
@@ -79,8 +100,11 @@ fn input(text: &mut Text, firewall: &Firewall) -> Result<(), PlanError> {
     for interface in &firewall.trusted_interfaces {
         text.line(2, &format!("iifname \"{interface}\" accept"));
     }
-    text.line(2, "ct state established,related accept");
     text.line(2, "ct state invalid counter name refused_invalid drop");
+    for family in ["icmp", "icmpv6"] {
+        text.line(2, &format!("{family} type echo-request goto {PINGS}"));
+    }
+    text.line(2, "ct state established,related accept");
     text.line(2, "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept");
     text.line(2, &format!("icmpv6 type {{ {} }} accept", ICMPV6.join(", ")));
     text.line(2, "udp sport 67 udp dport 68 accept comment \"DHCP\"");
@@ -95,15 +119,6 @@ fn input(text: &mut Text, firewall: &Firewall) -> Result<(), PlanError> {
     for (interface, ports) in &firewall.interfaces {
         let option = format!("networking.firewall.interfaces.{interface}");
         open(text, &option, &format!("iifname \"{interface}\" "), ports)?;
-    }
-    if firewall.allow_ping {
-        let limit = match &firewall.ping_limit {
-            Some(limit) => format!("limit rate {} ", ping_limit(limit)?),
-            None => String::new(),
-        };
-        for family in ["icmp", "icmpv6"] {
-            text.line(2, &format!("{family} type echo-request {limit}accept"));
-        }
     }
     if firewall.log_refused_connections {
         text.line(2, "tcp flags & (fin | syn | rst | ack) == syn limit rate 10/minute burst 10 packets log prefix \"refused connection: \" level info");

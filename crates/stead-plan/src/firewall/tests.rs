@@ -98,7 +98,26 @@ fn the_rules_are_these_and_nft_takes_them() {
     assert!(refused("table inet stead { chain a { nonsense } }").is_some(), "nft is asked");
     insta::assert_snapshot!("firewall_plain", plain);
     insta::assert_snapshot!("firewall_full", full);
-    assert!(!shut.contains("ssh") && !shut.contains("echo-request"), "{shut}");
+    assert!(!shut.contains("ssh"), "{shut}");
+}
+
+#[test]
+fn each_ping_is_asked_about_before_what_began_earlier_is_let_in() {
+    let of = |firewall| {
+        let rules = rules(&guarded(firewall));
+        let place = |words: &str| rules.find(words).unwrap_or_else(|| panic!("{words}: {rules}"));
+        for family in ["icmp", "icmpv6"] {
+            let pings = place(&format!("{family} type echo-request goto pings"));
+            assert!(pings < place("ct state established,related accept"), "{rules}");
+        }
+        let (_, rest) = rules.split_once("chain pings {\n").unwrap();
+        let (chain, _) = rest.split_once("\t}\n").unwrap();
+        chain.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let drop = "counter name refused_other drop";
+    assert_eq!(of(firewall(&[80])), ["accept", drop]);
+    assert_eq!(of(Firewall { allow_ping: false, ..firewall(&[80]) }), [drop]);
+    assert_eq!(of(all_of_it()), ["jump extra_input", "limit rate 1/minute burst 5 packets accept", drop]);
 }
 
 #[test]
@@ -108,7 +127,8 @@ fn ssh_has_its_declared_port_and_comes_before_the_operators_rules() {
     fixture.server.ssh_port = Some(port(2222));
     let rules = rules(&fixture);
     assert!(rules.contains("tcp dport 2222 accept"), "{rules}");
-    let place = |words: &str| rules.find(words).unwrap_or_else(|| panic!("{words}: {rules}"));
+    let (_, input) = rules.split_once("chain input {").expect("there is the chain");
+    let place = |words: &str| input.find(words).unwrap_or_else(|| panic!("{words}: {rules}"));
     assert!(place("jump ssh") < place("jump extra_input"), "{rules}");
     assert!(place("jump extra_input") < place("tcp dport { 80 } accept"), "{rules}");
     assert!(rules.contains(&format!("include \"{}/ssh-ports*.nft\"", layout::HOST)), "{rules}");
