@@ -60,20 +60,22 @@ impl Open {
     }
 }
 
-/// Asks every port of [`PORTS`], and panics unless these are open, and whoever asks another one is told this.
+/// Asks every port of [`PORTS`] over this cable, and panics unless these are open over IPv4 and IPv6, and whoever asks
+/// another one is told this.
 #[track_caller]
-fn is(of: impl Fn(u16) -> SocketAddr, wanted: &Open, shut: &[Told]) {
+fn is(cable: &Cable, wanted: [&Open; 2], shut: &[Told]) {
     let wrong: Vec<String> = thread::scope(|scope| {
-        let asked: Vec<_> = PORTS
-            .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, port)))
-            .map(|(protocol, port)| {
-                let (address, is_wanted) = (of(port), wanted.has(protocol, port));
-                scope.spawn(move || {
-                    let told = ask(protocol, address, if is_wanted { EVER } else { SILENCE });
-                    let is_right = if is_wanted { told == Told::Answer } else { shut.contains(&told) };
-                    (!is_right).then(|| format!("{protocol:?} {address}: {told:?}"))
-                })
+        let ask = |protocol, address: SocketAddr, wanted: &Open| {
+            let is_wanted = wanted.has(protocol, address.port());
+            scope.spawn(move || {
+                let told = ask(protocol, address, if is_wanted { EVER } else { SILENCE });
+                let is_right = if is_wanted { told == Told::Answer } else { shut.contains(&told) };
+                (!is_right).then(|| format!("{protocol:?} {address}: {told:?}"))
             })
+        };
+        let asked: Vec<_> = PORTS
+            .flat_map(|port| [(cable.v4(port), wanted[0]), (cable.v6(port), wanted[1])])
+            .flat_map(|(address, wanted)| [Protocol::Tcp, Protocol::Udp].map(|protocol| ask(protocol, address, wanted)))
             .collect();
         asked.into_iter().filter_map(|asked| asked.join().expect("a port can be asked")).collect()
     });
@@ -112,8 +114,7 @@ impl Traffic {
     fn all_is_open(&mut self) {
         let all = Open::new(PORTS, PORTS);
         for cable in [&self.first, &self.second] {
-            is(|port| cable.v4(port), &all, &[]);
-            is(|port| cable.v6(port), &all, &[]);
+            is(cable, [&all, &all], &[]);
         }
         for pings in self.first_pings.iter_mut().chain(&mut self.second_pings) {
             assert!(pings.is_answered(EVER), "{pings:?}");
@@ -148,10 +149,8 @@ impl Traffic {
         let everywhere = Open::new(7003..=7005, (7004..=7006).chain([7000]));
         let outside = everywhere.and([], [7016]);
         let inside = everywhere.and([7008, 7011, 7012], [7009, 7012, 7013]);
-        is(|port| self.first.v4(port), &outside.and([7015], [7015]), silent);
-        is(|port| self.first.v6(port), &outside, silent);
-        is(|port| self.second.v4(port), &inside, silent);
-        is(|port| self.second.v6(port), &inside, silent);
+        is(&self.first, [&outside.and([7015], [7015]), &outside], silent);
+        is(&self.second, [&inside, &inside], silent);
 
         let ([first_v4, first_v6], [second_v4, second_v6]) = (&mut self.first_pings, &mut self.second_pings);
         for pings in [first_v4, first_v6, second_v6] {
@@ -165,15 +164,13 @@ impl Traffic {
     fn trusted_interfaces_refusals_and_no_pings(&mut self) {
         self.up("allowedTCPPorts = [80], trustedInterfaces = [\"eth1\"], allowPing = false, rejectPackets = true");
         let (all, none) = (Open::new(PORTS, PORTS), Open::default());
-        is(|port| self.second.v4(port), &all, &[]);
-        is(|port| self.second.v6(port), &all, &[]);
-        for of in [Cable::v4 as fn(&Cable, u16) -> SocketAddr, Cable::v6] {
-            let of = |port| of(&self.first, port);
-            // The kernel tells it so many times a second at most (`icmp(7)`, icmp_ratelimit): some hear nothing.
-            is(of, &none, &[Told::Refused, Told::Nothing]);
+        is(&self.second, [&all, &all], &[]);
+        // The kernel tells it so many times a second at most (`icmp(7)`, icmp_ratelimit): some hear nothing.
+        is(&self.first, [&none, &none], &[Told::Refused, Told::Nothing]);
+        for address in [self.first.v4(7000), self.first.v6(7000)] {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 wait::until_is("who is refused is told so", PATIENCE, Told::Refused, || {
-                    ask(protocol, of(7000), SILENCE)
+                    ask(protocol, address, SILENCE)
                 });
             }
         }
@@ -228,10 +225,8 @@ impl Traffic {
         assert!(answered.iter().all(|answered| *answered > 0), "{answered:?}");
 
         let (one, none, silent) = (Open::new([], [7001]), Open::default(), &[Told::Nothing]);
-        is(|port| self.first.v4(port), &none, silent);
-        is(|port| self.first.v6(port), &none, silent);
-        is(|port| self.second.v4(port), &one, silent);
-        is(|port| self.second.v6(port), &one, silent);
+        is(&self.first, [&none, &none], silent);
+        is(&self.second, [&one, &one], silent);
     }
 }
 
