@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use stead_e2e::lab::Machine;
@@ -140,11 +141,55 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
         planted("old")
     });
     assert_eq!(planted("new"), "1");
+    a_secret_is_not_on_the_disk_when_memory_is(stage, &small, &patient);
     small.extra = patient;
     small.write(&stage.project);
     stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
     let gone = format!("{swappiness}\nstat: cannot statx '/var/swapfile': No such file or directory");
     assert_eq!(stage.lab.run(settings), gone);
+}
+
+/// In the same machine, of whose memory others take so much that it goes to the swap file. The disk is searched as it is, from
+/// outside: through a file system, a swap file looks empty.
+fn a_secret_is_not_on_the_disk_when_memory_is(stage: &Stage, small: &Small, patient: &str) {
+    const SECRET: &str = "planted-secret-3c9a";
+    const CONTROL: &str = "planted-control-3c9a";
+    let host = stage.lab.run("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
+    let readers = format!("[servers]\nsmall = \"{host}\"\n\n[secrets]\nkey = [\"servers\"]\n");
+    fs::create_dir_all(stage.project.join("secrets")).expect("a folder can be made");
+    fs::write(stage.project.join("secrets/readers.toml"), readers).expect("a file can be written");
+    let mut set = stage.command(&["secret", "set", "key"]);
+    let mut set = set.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program can be run");
+    set.stdin.take().expect("it has one").write_all(SECRET.as_bytes()).expect("it listens");
+    assert!(set.wait().expect("it ends").success());
+    // Into the swap file alone, which cannot be searched from inside; going on with the next deploy is the deploy's affair.
+    stage.lab.run("swapoff /dev/zram0");
+    let swap = "swapDevices = [{ device = \"/var/swapfile\", size = 64 }],";
+    small.write(&stage.project);
+    let module =
+        format!("fun {{ secret, .. }} => {{\n{patient}\n{swap}\napps.hello.environment.KEY = secret \"key\",\n}}\n");
+    fs::write(stage.project.join("extra.ncl"), module).expect("a file can be written");
+    stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
+    let holds = "grep -c KEY=planted-secret /proc/$(systemctl show --value -p MainPID 'stead-hello@*.service' | grep -m 1 .)/environ";
+    assert_eq!(stage.lab.run(holds), "1", "the app has it in its memory");
+
+    let fill = "my @all; while (1) { push @all, chr(65 + rand 26) x 4000000;
+        open(my $swaps, \"<\", \"/proc/swaps\"); my ($used) = map { /swapfile\\s+file\\s+\\d+\\s+(\\d+)/ } <$swaps>;
+        if ($used > 40000) { print \"full\\n\"; sleep 1000 } }";
+    stage.lab.run(&format!("cat > /root/fill.pl <<'END'\n{fill}\nEND"));
+    stage.lab.run(&format!("systemd-run --quiet --unit=control --setenv=CONTROL={CONTROL} sleep infinity"));
+    stage.lab.run("systemd-run --quiet --unit=fill perl /root/fill.pl");
+    let disk = stage.lab.itself().ssh_config().with_file_name("disk.qcow2");
+    let is_on_disk = |what: &str| {
+        let found = Command::new("grep").args(["-q", "-a", "-F", what]).arg(&disk).status().expect("grep can be run");
+        assert!(found.code().is_some_and(|code| code < 2), "the disk can be searched");
+        found.success()
+    };
+    wait::until("memory that nobody protects is on the disk", Duration::from_secs(240), || {
+        is_on_disk(CONTROL).then_some(())
+    });
+    assert!(!is_on_disk(SECRET), "the secret is on the disk");
+    stage.lab.run("systemctl stop fill control");
 }
 
 /// A program that is killed when it goes out of scope, whatever else happens.
