@@ -19,6 +19,8 @@ const COUNT: u32 = 300;
 const PAGE: &str = "/github";
 /// Where the plain one listens.
 const PLAIN_PORT: u16 = 9443;
+/// Where it listens with the TLS settings that Stead writes: what they cost, and what the sandbox does.
+const TLS_PORT: u16 = 9444;
 /// The plain one's own file system, a copy of the runtime that Stead's runs from.
 const ROOT: &str = "/root/bench/plain";
 
@@ -31,6 +33,8 @@ pub(crate) struct Handshakes {
     pub(crate) stead_cpu_us: Range,
     /// The same of the plain nginx.
     pub(crate) plain_cpu_us: Range,
+    /// The same of the plain nginx with Stead's TLS settings, which are Mozilla's.
+    pub(crate) plain_tls_cpu_us: Range,
     /// Milliseconds that the client took for one, its own start included.
     pub(crate) stead_ms: Range,
     /// The same of the plain nginx.
@@ -71,11 +75,15 @@ rm -rf {ROOT}; mkdir -p /root/bench; cp -a \"$root\" {ROOT}; cd {ROOT}
 mkdir -p dev tmp etc/bench var/log/nginx var/lib/nginx; test -e dev/null || mknod -m 666 dev/null c 1 3
 rm -f etc/passwd etc/group; cp /etc/passwd /etc/group etc/
 cp /etc/bench/* etc/bench/
-cat > plain.conf <<'END'
+cat > plain.conf <<END
 worker_processes auto; user www-data; pid /tmp/plain.pid; error_log /tmp/plain.log;
 events {{}}
 http {{ access_log off; server {{
   listen {PLAIN_PORT} ssl; ssl_certificate /etc/bench/site.pem; ssl_certificate_key /etc/bench/site.key; return 301 https://git.example/example;
+}}
+server {{
+  listen {TLS_PORT} ssl; ssl_certificate /etc/bench/site.pem; ssl_certificate_key /etc/bench/site.key; return 301 https://git.example/example;
+$(grep -h '^ *ssl_' /var/lib/stead/generations/$(basename $(readlink /run/stead/active))/nginx/nginx.conf)
 }} }}
 END
 chroot . /usr/sbin/nginx -c /plain.conf"
@@ -88,19 +96,19 @@ chroot . /usr/sbin/nginx -c /plain.conf"
 }
 
 fn turns(server: &Server, runs: usize, pids: &[String; 2]) -> Result<Handshakes> {
-    let mut cpu = [Vec::new(), Vec::new()];
-    let mut time = [Vec::new(), Vec::new()];
+    let mut cpu = [const { Vec::new() }; 3];
+    let mut time = [const { Vec::new() }; 3];
     let count = f64::from(COUNT);
     for _ in 0..runs {
-        for (which, port) in [(0, 443), (1, PLAIN_PORT)] {
-            let before = nanoseconds(server, &pids[which])?;
+        for (which, port) in [443, PLAIN_PORT, TLS_PORT].into_iter().enumerate() {
+            let before = nanoseconds(server, &pids[which.min(1)])?;
             time[which].push(connections(server, port)? * 1000.0 / count);
-            cpu[which].push((nanoseconds(server, &pids[which])? - before) / 1000.0 / count);
+            cpu[which].push((nanoseconds(server, &pids[which.min(1)])? - before) / 1000.0 / count);
         }
     }
-    let [stead_cpu_us, plain_cpu_us] = cpu.map(|values| Range::of(&values));
-    let [stead_ms, plain_ms] = time.map(|values| Range::of(&values));
-    Ok(Handshakes { runs, stead_cpu_us, plain_cpu_us, stead_ms, plain_ms })
+    let [stead_cpu_us, plain_cpu_us, plain_tls_cpu_us] = cpu.map(|values| Range::of(&values));
+    let [stead_ms, plain_ms, _] = time.map(|values| Range::of(&values));
+    Ok(Handshakes { runs, stead_cpu_us, plain_cpu_us, plain_tls_cpu_us, stead_ms, plain_ms })
 }
 
 /// CPU time of an nginx and its workers, in nanoseconds (the kernel's `scheduler/sched-stats.rst`, `/proc/PID/schedstat`, first field):

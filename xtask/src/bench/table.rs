@@ -60,15 +60,18 @@ pub(crate) fn render(measured: &Measured) -> String {
 
 /// The handshakes, as lines of text.
 pub(crate) fn render_handshakes(measured: &Handshakes) -> String {
-    let ratio = measured.stead_cpu_us.median / measured.plain_cpu_us.median.max(1.0);
+    let ratio = |to: &Range| measured.stead_cpu_us.median / to.median.max(1.0);
     let range = |range: &Range| format!("{:.0} ({:.0} to {:.0})", range.median, range.min, range.max);
     format!(
         "\nA full TLS handshake: median (least to most) of {} turns each\n\
-         nginx's CPU, in microseconds: {} under Stead, {} plain; ratio {ratio:.2}\n\
+         nginx's CPU, in microseconds: {} under Stead, {} plain (ratio {:.2}), {} plain with the same TLS settings (ratio {:.2})\n\
          milliseconds for one client, its own start included: {} under Stead, {} plain",
         measured.runs,
         range(&measured.stead_cpu_us),
         range(&measured.plain_cpu_us),
+        ratio(&measured.plain_cpu_us),
+        range(&measured.plain_tls_cpu_us),
+        ratio(&measured.plain_tls_cpu_us),
         range(&measured.stead_ms),
         range(&measured.plain_ms),
     )
