@@ -30,6 +30,7 @@ pub mod place;
 pub mod power;
 pub mod project;
 mod stage;
+pub mod terminal;
 pub mod wait;
 
 pub use outcome::Outcome;
