@@ -58,9 +58,9 @@ impl Stage {
         self.command_at(&["--lab", self.lab.name()], words)
     }
 
-    /// The same by another way than the lab's own: as this user of the lab, whom it has to let in by its key.
-    pub fn command_as(&self, user: &str, words: &[&str]) -> Command {
-        let mut command = self.command_at(&["--host", &format!("{user}@{}", self.lab.itself().ssh_host())], words);
+    /// The same to this `USER@HOST`, which the lab's `ssh_config` has to know.
+    pub fn command_to(&self, destination: &str, words: &[&str]) -> Command {
+        let mut command = self.command_at(&["--host", destination], words);
         self.know_the_lab(&mut command, &self.lab.folder().join("by-host"));
         command
     }
@@ -113,11 +113,11 @@ impl Stage {
         Outcome::new(format!("stead {}", words.join(" ")), &output)
     }
 
-    /// Runs [`Stage::command_as`] to its end, where nobody can be asked anything.
+    /// Runs [`Stage::command_to`] to its end, where nobody can be asked anything.
     #[track_caller]
-    pub fn stead_as(&self, user: &str, words: &[&str]) -> Outcome {
-        let output = self.command_as(user, words).output().expect("the program under test can be run");
-        Outcome::new(format!("stead {} (as {user})", words.join(" ")), &output)
+    pub fn stead_to(&self, destination: &str, words: &[&str]) -> Outcome {
+        let output = self.command_to(destination, words).output().expect("the program under test can be run");
+        Outcome::new(format!("stead {} --host {destination}", words.join(" ")), &output)
     }
 
     /// The same without `--json`: what a person sees.

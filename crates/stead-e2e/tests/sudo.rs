@@ -14,6 +14,7 @@ use stead_e2e::terminal::Terminal;
 use stead_e2e::{Outcome, Small, Stage};
 
 const USER: &str = "mara";
+const AS_USER: &str = "mara@lab-lab";
 /// What shells, formats and trimming would spoil.
 const PASSWORD: &str = r#" it's "100%s" of $HOME\n `id` * "#;
 const QUESTION: &str = "password of mara on lab-lab, for sudo: ";
@@ -38,16 +39,16 @@ fn a_user_whose_sudo_asks_nothing_adopts_deploys_goes_back_and_leaves() {
     let mut small = Small { has_app: false, ..Small::default() };
     let stage = stage(&small, Machine::bookworm(), "NOPASSWD: ALL");
     let before = Listing::of(&stage.lab);
-    stage.stead_as(USER, &["adopt"]).well().tells("mara@lab-lab");
-    let first = stage.stead_as(USER, &["up"]).well().text("generation");
+    stage.stead_to(AS_USER, &["adopt"]).well().tells(AS_USER);
+    let first = stage.stead_to(AS_USER, &["up"]).well().text("generation");
     small.page = "page two\n".into();
     small.write(&stage.project);
-    stage.stead_as(USER, &["up"]).well();
+    stage.stead_to(AS_USER, &["up"]).well();
     assert_eq!(stage.get("site.small", "/").body, "page two\n");
-    assert_eq!(stage.stead_as(USER, &["rollback"]).well().text("generation"), first);
+    assert_eq!(stage.stead_to(AS_USER, &["rollback"]).well().text("generation"), first);
     assert_eq!(stage.get("site.small", "/").body, "page one\n");
     assert_eq!(stage.lab.run(&format!("find / -xdev -user {USER} ! -path '/home/{USER}*'")), "");
-    stage.stead_as(USER, &["leave", "--yes"]).well();
+    stage.stead_to(AS_USER, &["leave", "--yes"]).well();
     assert!(!is_there(&stage));
     assert_eq!(before.changed(&Listing::of(&stage.lab)), BTreeSet::new());
 }
@@ -94,7 +95,7 @@ impl Watch {
 /// Runs it at a terminal, where the question is answered, and has to come once.
 #[track_caller]
 fn typed(stage: &Stage, password: &str, words: &[&str]) -> Outcome {
-    let mut terminal = Terminal::start(&stage.command_as(USER, words));
+    let mut terminal = Terminal::start(&stage.command_to(AS_USER, words));
     terminal.answer(QUESTION, password);
     let outcome = terminal.end();
     assert_eq!(outcome.stdout.matches("password of").count(), 1, "{outcome}");
@@ -137,7 +138,7 @@ fn tell(mut command: Command, input: &str) {
 fn a_password_for_sudo_is_asked_once_at_a_terminal_and_is_found_nowhere() {
     let mut small = Small { has_app: false, ..Small::default() };
     let stage = stage(&small, Machine::bookworm(), "ALL");
-    let refused = stage.stead_as(USER, &["adopt"]).exits(3);
+    let refused = stage.stead_to(AS_USER, &["adopt"]).exits(3);
     let refused = refused.tells("mara is not root on lab-lab, and sudo wants a password: sudo: a password is required");
     refused.tells("run it at a terminal").tells("NOPASSWD").tells("nothing was changed on any server");
 
@@ -166,12 +167,12 @@ fn a_password_for_sudo_is_asked_once_at_a_terminal_and_is_found_nowhere() {
         "echo 'Defaults timestamp_type=global' > /etc/sudoers.d/remember &&
          echo '{USER} ALL=(ALL) NOPASSWD: /usr/bin/true' >> /etc/sudoers.d/{USER}"
     ));
-    stage.stead_as(USER, &["status"]).exits(3).tells("sudo wants a password");
+    stage.stead_to(AS_USER, &["status"]).exits(3).tells("sudo wants a password");
     // One that remembers its user asks nothing, as long as it does.
     remember(&stage);
-    stage.stead_as(USER, &["status"]).well();
+    stage.stead_to(AS_USER, &["status"]).well();
     stage.lab.run(&format!("rm /run/sudo/ts/{USER}"));
-    stage.stead_as(USER, &["status"]).exits(3).tells("sudo wants a password");
+    stage.stead_to(AS_USER, &["status"]).exits(3).tells("sudo wants a password");
 
     typed(&stage, PASSWORD, &["leave", "--yes"]).well();
     assert!(!is_there(&stage));
