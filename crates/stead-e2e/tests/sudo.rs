@@ -103,6 +103,21 @@ fn typed(stage: &Stage, password: &str, words: &[&str]) -> Outcome {
     outcome
 }
 
+/// Who changes their mind at the question has their terminal back.
+#[track_caller]
+fn interrupted(stage: &Stage) {
+    let asks = stage.command_to(AS_USER, &["adopt"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$@\"; echo ended with $?; stty -a", "sh"]).arg(asks.get_program()).args(asks.get_args());
+    shell.envs(asks.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal = Terminal::start(&shell);
+    terminal.answer(QUESTION, "\u{3}");
+    let outcome = terminal.end();
+    for words in ["error: interrupted", "nothing was changed", "ended with 3", "\nisig icanon ", " echo "] {
+        assert!(outcome.stdout.contains(words), "{words}: {outcome}");
+    }
+}
+
 /// In files of either side (the lab's own are below its folder), or in the lab's journal.
 #[track_caller]
 fn is_nowhere(stage: &Stage) {
@@ -148,6 +163,7 @@ fn a_password_for_sudo_is_asked_once_at_a_terminal_and_is_found_nowhere() {
         assert!(wrong.stdout.contains(words), "{words}: {wrong}");
     }
     assert_eq!(stage.lab.run(failures), "1", "a typing error may not lock the user out");
+    interrupted(&stage);
     assert!(!is_there(&stage));
 
     // Several logins each, the confirming one of a deploy among them.

@@ -4,6 +4,7 @@
 //! when nobody can be asked any more.
 
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::Output;
 use std::sync::{Mutex, PoisonError};
 use stead_remote::destination::Destination;
@@ -21,7 +22,8 @@ pub(crate) fn known(destination: &Destination) -> Option<Password> {
 /// Asks for this user's password, and keeps it.
 pub(crate) fn ask(destination: &Destination, user: &str, output: &Output) -> Result<(), Failure> {
     let question = format!("password of {user} on {}, for sudo: ", destination.host());
-    let typed = output.while_asking(|| rpassword::prompt_password(question)).map(Zeroizing::new);
+    let ask = || interrupt::while_hidden(|| rpassword::prompt_password(question));
+    let typed = output.while_asking(ask).map(Zeroizing::new);
     let typed = typed.map_err(|error| Failure::before(format!("no password could be read: {error}")))?;
     let password = Password::new(typed).map_err(|error| Failure::before(error.to_string()))?;
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).push((destination.clone(), password));
