@@ -48,6 +48,15 @@ fn a_user_whose_sudo_asks_nothing_adopts_deploys_goes_back_and_leaves() {
     assert_eq!(stage.stead_to(AS_USER, &["rollback"]).well().text("generation"), first);
     assert_eq!(stage.get("site.small", "/").body, "page one\n");
     assert_eq!(stage.lab.run(&format!("find / -xdev -user {USER} ! -path '/home/{USER}*'")), "");
+
+    // What it asks from now on, somebody can answer.
+    let rule = format!("/etc/sudoers.d/{USER}");
+    stage.lab.run(&format!("cp {rule} /run/rule && sed -i 's/NOPASSWD: //' {rule}"));
+    stage.stead_to(AS_USER, &["status"]).exits(3).tells("sudo wants a password");
+    typed(&stage, PASSWORD, &["status"]).well();
+    // That it has greeted its user is sudo's own memory.
+    stage.lab.run(&format!("cat /run/rule > {rule} && rm -f /var/lib/sudo/lectured/{USER}"));
+
     stage.stead_to(AS_USER, &["leave", "--yes"]).well();
     assert!(!is_there(&stage));
     assert_eq!(before.changed(&Listing::of(&stage.lab)), BTreeSet::new());
@@ -152,7 +161,7 @@ fn tell(mut command: Command, input: &str) {
 #[test]
 fn a_password_for_sudo_is_asked_once_at_a_terminal_and_is_found_nowhere() {
     let mut small = Small { has_app: false, ..Small::default() };
-    let stage = stage(&small, Machine::bookworm(), "ALL");
+    let stage = stage(&small, Machine::trixie(), "ALL");
     let refused = stage.stead_to(AS_USER, &["adopt"]).exits(3);
     let refused = refused.tells("mara is not root on lab-lab, and sudo wants a password: sudo: a password is required");
     refused.tells("run it at a terminal").tells("NOPASSWD").tells("nothing was changed on any server");
@@ -187,7 +196,7 @@ fn a_password_for_sudo_is_asked_once_at_a_terminal_and_is_found_nowhere() {
     // One that remembers its user asks nothing, as long as it does.
     remember(&stage);
     stage.stead_to(AS_USER, &["status"]).well();
-    stage.lab.run(&format!("rm /run/sudo/ts/{USER}"));
+    stage.lab.run("rm /run/sudo/ts/*");
     stage.stead_to(AS_USER, &["status"]).exits(3).tells("sudo wants a password");
 
     typed(&stage, PASSWORD, &["leave", "--yes"]).well();
