@@ -11,8 +11,9 @@ elsewhere='( -path /var/lib/stead -o -path /proc -o -path /sys -o -path /dev -o 
 set -f
 { find / -xdev $elsewhere -printf '%y:%m:%u:%g:%l %p\n'; find / -xdev $elsewhere -type f @told@; } | sort";
 
-/// Copies of the lists of users that the system's own programs keep: they differ when a user came and went.
-const BACKUPS: [&str; 4] = ["/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-"];
+/// Copies of the lists of users that the system's own programs keep (`passwd(5)`, `subuid(5)`).
+pub const BACKUPS: [&str; 6] =
+    ["/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/subgid-", "/etc/subuid-"];
 
 /// What is on a lab's disk, a line for each thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Listing {
         self.0.symmetric_difference(&other.0).filter_map(path).collect()
     }
 
-    /// [`Listing::changed`] but for the system's own copies of its lists of users.
+    /// [`Listing::changed`] but for the [`BACKUPS`]: they differ when a user came and went.
     pub fn changed_by_hand(&self, other: &Self) -> BTreeSet<String> {
         self.changed(other).into_iter().filter(|path| !BACKUPS.contains(&path.as_str())).collect()
     }
