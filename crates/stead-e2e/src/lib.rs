@@ -32,6 +32,7 @@ pub mod power;
 pub mod project;
 pub mod reach;
 mod stage;
+pub mod terminal;
 pub mod wait;
 
 pub use outcome::Outcome;

@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::project::{self, Small};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use xtask::load::{self, Config, Connections, Handle, Target};
@@ -55,12 +55,23 @@ impl Stage {
 
     /// The program with these words, about this project and lab, with `--json`. Not started yet.
     pub fn command(&self, words: &[&str]) -> Command {
+        self.command_at(&["--lab", self.lab.name()], words)
+    }
+
+    /// The same to this `USER@HOST`, which the lab's `ssh_config` has to know.
+    pub fn command_to(&self, destination: &str, words: &[&str]) -> Command {
+        let mut command = self.command_at(&["--host", destination], words);
+        self.know_the_lab(&mut command, &self.lab.folder().join("by-host"));
+        command
+    }
+
+    fn command_at(&self, place: &[&str], words: &[&str]) -> Command {
         let mut command = self.lab.program();
         command.arg("--json").arg("--project").arg(&self.project);
         let (first, rest) = words.split_first().expect("a command has a word");
         command.arg(first);
         if ON_A_SERVER.contains(first) {
-            command.args(["--lab", self.lab.name()]);
+            command.args(place);
         }
         if TRIALS.contains(first) && !rest.iter().any(|word| ["--soak", "--attach"].contains(word)) {
             command.args(["--soak", SOAK]);
@@ -69,21 +80,27 @@ impl Stage {
         command
     }
 
+    /// Puts an `ssh` before the usual one that has the lab's configuration.
+    fn know_the_lab(&self, command: &mut Command, folder: &Path) {
+        let programs = folder.join("bin");
+        fs::create_dir_all(&programs).expect("a folder can be made in target/e2e");
+        let config = self.lab.itself().ssh_config();
+        let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec ssh -F '{}' \"$@\"\n", config.display());
+        let ssh = programs.join("ssh");
+        fs::write(&ssh, script).expect("a file can be written");
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("a file can be made a program");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", programs.display()));
+    }
+
     /// The program with these words, and `--json`, as another operator runs it, on a machine that knows nothing of
     /// this one's: they have the project, a way in by ssh, and no registry of anything.
     pub fn elsewhere(&self, words: &[&str]) -> Command {
         let home = self.lab.folder().join("elsewhere");
-        let ssh = home.join("bin/ssh");
-        fs::create_dir_all(home.join("bin")).expect("a folder can be made in target/e2e");
-        let config = self.lab.itself().ssh_config();
-        let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec ssh -F '{}' \"$@\"\n", config.display());
-        fs::write(&ssh, script).expect("a file can be written");
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("a file can be made a program");
         let mut command = self.lab.program();
+        self.know_the_lab(&mut command, &home);
         command.env("HOME", &home).env("STEAD_STATE", home.join("state")).env("STEAD_CACHE", home.join("cache"));
         command.env("STEAD_DEBIAN_MIRROR", "http://127.0.0.1:9/debian");
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", home.join("bin").display()));
         command.arg("--json").arg("--project").arg(&self.project).args(words);
         command.arg("--host").arg(format!("root@{}", self.lab.itself().ssh_host()));
         command
@@ -94,6 +111,13 @@ impl Stage {
     pub fn stead(&self, words: &[&str]) -> Outcome {
         let output = self.command(words).output().expect("the program under test can be run");
         Outcome::new(format!("stead {}", words.join(" ")), &output)
+    }
+
+    /// Runs [`Stage::command_to`] to its end, where nobody can be asked anything.
+    #[track_caller]
+    pub fn stead_to(&self, destination: &str, words: &[&str]) -> Outcome {
+        let output = self.command_to(destination, words).output().expect("the program under test can be run");
+        Outcome::new(format!("stead {} --host {destination}", words.join(" ")), &output)
     }
 
     /// The same without `--json`: what a person sees.

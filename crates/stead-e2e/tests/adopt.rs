@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::process::Command;
 use stead_e2e::lab::Machine;
 use stead_e2e::listing::Listing;
-use stead_e2e::{Small, Stage, wait};
-
-/// Copies of the lists of users that the system's own programs keep.
-const BACKUPS: [&str; 4] = ["/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-"];
+use stead_e2e::{Small, Stage, http, wait};
 
 /// What somebody had there before.
 const FOREIGN: &str = "mkdir -p /etc/nginx /etc/ufw && echo 'events {}' > /etc/nginx/nginx.conf &&
@@ -31,8 +30,7 @@ fn network(stage: &Stage) -> String {
 }
 
 fn changed(stage: &Stage, before: &Listing) -> BTreeSet<String> {
-    let changed = before.changed(&Listing::of(&stage.lab));
-    changed.into_iter().filter(|path| !BACKUPS.contains(&path.as_str())).collect()
+    before.changed_by_hand(&Listing::of(&stage.lab))
 }
 
 #[test]
@@ -111,4 +109,94 @@ fn a_machine_is_adopted_and_given_back_as_it_was() {
     assert_eq!(network(&stage), after_boot);
     stage.stead(&["leave", "--yes"]).well();
     assert!(!is_there("/var/lib/stead"));
+}
+
+#[test]
+fn debian_13_is_adopted_and_given_back_as_well() {
+    let mut small = Small { extra: DECLARED.into(), ..Small::default() };
+    let stage = Stage::with_small(&small, Machine::trixie());
+    stage.lab.run(FOREIGN);
+    let before = Listing::of(&stage.lab);
+    let at_first = network(&stage);
+    let look = stage.stead_in_words(&["adopt", "--look"]).well().tells("something listens on 0.0.0.0:80 perl");
+    assert!(look.stdout.contains("Debian GNU/Linux 13 (trixie)"), "{look}");
+    assert_eq!(changed(&stage, &before), BTreeSet::new());
+    stage.lab.run("systemctl stop foreign");
+
+    stage.stead(&["adopt"]).well();
+    stage.stead(&["up"]).well();
+    small.page = "page two\n".into();
+    small.write(&stage.project);
+    stage.stead(&["up"]).well();
+    assert_eq!(stage.get("site.small", "/").body, "page two\n");
+    assert_eq!(stage.lab.run("cat /etc/motd; hostname"), "declared\nadopted");
+    assert_eq!(network(&stage), at_first);
+
+    let left = stage.stead(&["leave", "--yes", "--with-data"]).well().json();
+    assert_eq!(left["kept"], serde_json::json!([]), "{left}");
+    assert_eq!(stage.lab.run("cat /etc/motd; hostname"), "hello\nlab");
+    assert_eq!(changed(&stage, &before), BTreeSet::new());
+    assert_eq!(network(&stage), at_first);
+}
+
+/// Gives both ends of the lab's cable an address of IPv6, and takes that of IPv4 away from the lab. Returns the lab's.
+fn only_over_ipv6(stage: &Stage) -> Ipv6Addr {
+    let here = |words: &[&str]| {
+        let output = Command::new("ip").args(words).output().expect("ip can be run");
+        assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it is a text")
+    };
+    let old = stage.lab.address().to_string();
+    let route = here(&["-o", "route", "get", &old]);
+    let cable = route.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("the lab has a cable");
+    // A network of its own for each cable, of those that are nobody's in the world (RFC 4193).
+    let number: u16 = cable.trim_start_matches(char::is_alphabetic).parse().expect("cables have numbers");
+    let address = |last| Ipv6Addr::new(0xfd73, 0x7465, 0x6164, number, 0, 0, 0, last);
+    here(&["address", "add", &format!("{}/64", address(1)), "dev", cable, "nodad"]);
+    let (own, gateway) = (address(2), address(1));
+    stage.lab.run(&format!(
+        "ip -4 address flush dev eth0 && ip address add {own}/64 dev eth0 nodad && ip -6 route add default via {gateway}"
+    ));
+    let config = stage.lab.itself().ssh_config();
+    let known = fs::read_to_string(&config).expect("the lab has a configuration of ssh");
+    let known = known.replace("Host lab-lab\n", &format!("Host {own}\n")).replace(&format!("  HostName {old}\n"), "");
+    fs::write(&config, known).expect("a file can be written");
+    own
+}
+
+#[test]
+fn a_server_that_has_ipv6_alone_is_adopted_deployed_to_and_given_back() {
+    let mut small = Small::default();
+    let stage = Stage::with_small(&small, Machine::bookworm());
+    let address = only_over_ipv6(&stage);
+    let place = format!("root@{address}");
+    let before = Listing::of(&stage.lab);
+    let at_first = network(&stage);
+    assert!(!at_first.contains("10.213.") && at_first.contains(&address.to_string()), "{at_first}");
+    let get = |site: &str| {
+        let answer = http::get(SocketAddr::new(address.into(), 80), site, "/", &[]);
+        answer.unwrap_or_else(|error| panic!("{site} does not answer over IPv6: {error}")).body
+    };
+
+    let adopted = stage.stead_to(&place, &["adopt"]).well().json();
+    assert_eq!(adopted["machine"]["addresses"], serde_json::json!([format!("{address}/64")]), "{adopted}");
+    assert_eq!(network(&stage), at_first);
+    for (answer, page) in [("one", "page one\n"), ("two", "page two\n")] {
+        (small.answer, small.page) = (answer.into(), page.into());
+        small.write(&stage.project);
+        let told = stage.stead_to(&place, &["up"]).well().json();
+        assert_eq!((get("app.small"), get("site.small")), (answer.into(), page.into()));
+        assert_eq!(network(&stage), at_first);
+        // The sites were proved from this side too, at the one address that there is.
+        let outside = told["probes"].as_array().expect("a list").iter().filter(|probe| probe["side"] == "operator");
+        let outside: Vec<_> = outside.map(|probe| (probe["verdict"].as_str(), probe["asked"].to_string())).collect();
+        assert_eq!(outside.len(), 2, "{told}");
+        for (verdict, asked) in outside {
+            assert!(verdict == Some("passed") && asked.contains(&address.to_string()), "{verdict:?} {asked}");
+        }
+    }
+
+    stage.stead_to(&place, &["leave", "--yes", "--with-data"]).well();
+    assert_eq!(changed(&stage, &before), BTreeSet::new());
+    assert_eq!(network(&stage), at_first);
 }

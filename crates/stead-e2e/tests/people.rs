@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use stead_e2e::lab::Machine;
-use stead_e2e::listing::{BACKUPS, Listing};
+use stead_e2e::listing::Listing;
 use stead_e2e::{Small, Stage, wait};
 
 struct People {
@@ -51,8 +51,7 @@ impl People {
     }
 
     fn changed(&self, before: &Listing) -> BTreeSet<String> {
-        let changed = before.changed(&Listing::of(&self.stage.lab));
-        changed.into_iter().filter(|path| !BACKUPS.contains(&path.as_str())).collect()
+        before.changed_by_hand(&Listing::of(&self.stage.lab))
     }
 }
 

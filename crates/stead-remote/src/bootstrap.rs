@@ -4,7 +4,12 @@
 //! is missing; and become the agent. They need nothing but a shell, coreutils and gzip, which
 //! every Debian has (`Essential: yes`), and `sudo` where the login is not root's.
 //!
-//! Promises that an agent is in its place completely or not at all, also after a power cut.
+//! A password for `sudo` is asked of the operator's side by the line of facts, and comes on standard input. It is tried once by
+//! itself, because a `sudo` that is not content reads on, and what follows is not for it; and then handed to the `sudo` that stays. `sudo -S` takes single
+//! bytes up to the line's end (`getln` in its `tgetpass.c`), and with `-k` it reads the line whether or not it remembers the user.
+//!
+//! Promises that an agent is in its place completely or not at all, also after a power cut; and that a password is no argument,
+//! no environment variable and no file of any program, and that only `sudo` and the login's own shell get to see it.
 
 use crate::frame::Error;
 use stead_model::hash::Hash;
@@ -23,14 +28,25 @@ pub struct Facts {
     pub user: String,
     /// That user's number.
     pub uid: u32,
-    /// Whether that user is root or may become it without a question.
-    pub root: bool,
+    /// Whether that user is root or may become it.
+    pub root: Root,
     /// The machine, as `uname -m` says.
     pub machine: String,
     /// Version number of systemd; 0: the machine was not booted by it.
     pub systemd: u32,
     /// Whether this agent is there already.
     pub have: bool,
+}
+
+/// Whether a login can do what root can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// It can: it is root's, or `sudo` let it without a question, or with the password that it got.
+    Yes,
+    /// `sudo` wants a password.
+    WithPassword,
+    /// There is no `sudo`.
+    No,
 }
 
 /// Where things are on the server.
@@ -57,14 +73,33 @@ pub enum Present {
     Replace,
 }
 
-/// The command to give to `ssh`. It is one line, because some login shells take no others, and
-/// holds quotes of one kind around each script, because every login shell knows those.
-pub fn command(place: &Place, agent: &Hash, present: Present) -> String {
-    // Becomes root, then runs $1 with the login's name and number.
-    const LOGIN: &str = "u=$(id -un) i=$(id -u);\
+/// Follows a password, so that a `sudo` that did not take it is found out before anything else is read.
+pub const MARK: &str = "stead";
+
+/// The command for `ssh` that becomes root and runs this script, with the login's name as `$1` and its number as `$2`. It is one line,
+/// because some login shells take no others, and holds quotes of one kind around each script, because every login shell
+/// knows those.
+fn as_root(script: &str) -> String {
+    // Runs $1; `p` as third word after a password. What `sudo` said of the first trial is told where no password comes.
+    const LOGIN: &str = "unset p;u=$(id -un) i=$(id -u) a=0;\
         if [ \"$i\" = 0 ];then exec sh -c \"$1\" - \"$u\" 0;\
-        elif sudo -n true;then exec sudo -n sh -c \"$1\" - \"$u\" \"$i\";\
-        else echo \"stead-bootstrap 1 $u $i 0 - 0 0\";fi";
+        elif e=$(sudo -n sh -c : 2>&1);then exec sudo -n sh -c \"$1\" - \"$u\" \"$i\";fi;\
+        command -v sudo>/dev/null&&a=2;echo \"stead-bootstrap 1 $u $i $a - 0 0\";\
+        if IFS= read -r p;then s=\"sudo -k -S -p\";\
+        printf \"%s\\n\" \"$p\"|$s \"\" sh -c :&&exec $s \"\" sh -c \"$1\" - \"$u\" \"$i\" p;\
+        else echo \"$e\">&2;fi;exit 1";
+    let script = format!("if [ \"$3\" ];then read -r l;[ \"$l\" = {MARK} ]||exit 1;fi;{script}");
+    debug_assert!(!script.contains(['\'', '\n']) && !LOGIN.contains(['\'', '\n']));
+    format!("exec sh -c '{LOGIN}' - '{script}'")
+}
+
+/// The command for `ssh` that becomes root, says so on a line of facts, and runs what comes on standard input as a script.
+pub fn shell() -> String {
+    as_root("echo \"stead-bootstrap 1 $1 $2 1 - 0 0\";exec sh -s")
+}
+
+/// The command for `ssh` that becomes root, tells the facts, takes the agent in, and becomes it.
+pub fn command(place: &Place, agent: &Hash, present: Present) -> String {
     let have = match present {
         Present::Use => "[ -x $d/stead ]&&h=1;",
         Present::Replace => "",
@@ -81,8 +116,7 @@ pub fn command(place: &Place, agent: &Hash, present: Present) -> String {
         agents = place.agents,
         booted = place.booted,
     );
-    debug_assert!(!agent_script.contains(['\'', '\n']) && !LOGIN.contains(['\'', '\n']));
-    format!("exec sh -c '{LOGIN}' - '{agent_script}'")
+    as_root(&agent_script)
 }
 
 /// The exit status of a bootstrap that could not take the agent in.
@@ -111,7 +145,11 @@ fn parse(words: &str) -> Option<Facts> {
     Some(Facts {
         user: user.to_owned(),
         uid: uid.parse().ok()?,
-        root: root == "1",
+        root: match root {
+            "1" => Root::Yes,
+            "2" => Root::WithPassword,
+            _ => Root::No,
+        },
         machine: machine.to_owned(),
         systemd: systemd.parse().ok()?,
         have: have == "1",
@@ -153,7 +191,14 @@ mod tests {
         let found = facts("Welcome!\n\nstead-bootstrap 1 deploy 1000 1 x86_64 252 1\n\x00\x00").unwrap();
         assert_eq!(
             found,
-            Facts { user: "deploy".into(), uid: 1000, root: true, machine: "x86_64".into(), systemd: 252, have: true }
+            Facts {
+                user: "deploy".into(),
+                uid: 1000,
+                root: Root::Yes,
+                machine: "x86_64".into(),
+                systemd: 252,
+                have: true
+            }
         );
     }
 
@@ -168,7 +213,7 @@ mod tests {
     #[test]
     fn the_command_is_small_because_it_is_sent_every_time() {
         let command = command(&Place::default(), &Hash::of(b""), Present::Use);
-        assert!(command.len() < 900, "{}: {command}", command.len());
+        assert!(command.len() < 1_300, "{}: {command}", command.len());
         assert!(!command.contains('\n'));
     }
 

@@ -216,6 +216,12 @@ impl<W: Write> Writer<W> {
         self.output.write_all(bytes).map_err(Error::Write)
     }
 
+    /// [`Writer::unframed`], without a copy in a buffer: for what must not stay in memory.
+    pub(crate) fn unbuffered(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.flush()?;
+        self.output.get_mut().write_all(bytes).map_err(Error::Write)
+    }
+
     /// Begins a data stream; [`Sink::finish`] ends it.
     pub fn stream(&mut self) -> Sink<'_, W> {
         Sink { writer: self, buffer: Vec::with_capacity(SINK_BUFFER) }

@@ -14,6 +14,7 @@ pub mod counted;
 pub mod destination;
 pub mod frame;
 pub mod message;
+pub mod password;
 pub mod session;
 pub mod transfer;
 pub mod trouble;

@@ -16,11 +16,12 @@ mod tests {
     use std::time::{Duration, Instant};
     use stead_model::name::Port;
     use stead_remote::agent::AgentBinary;
-    use stead_remote::bootstrap::Place;
+    use stead_remote::bootstrap::{Place, Root};
     use stead_remote::destination::{Destination, Login};
     use stead_remote::frame;
     use stead_remote::message::{Reply, Request};
-    use stead_remote::session::{OpenError, Options, Session};
+    use stead_remote::password::Password;
+    use stead_remote::session::{OpenError, Options, Session, read_as_root};
     use stead_remote::transfer;
     use stead_remote::trouble::Trouble;
 
@@ -166,7 +167,7 @@ mod tests {
             Arc::new(move |done, total| seen.lock().unwrap().push((done, total)));
         let options = Options { progress: Some(progress), ..server.options() };
         let mut first = Session::open(&server.destination(), &agent(), &options).unwrap();
-        assert!(!first.facts().have && first.facts().root && first.facts().systemd == 252);
+        assert!(!first.facts().have && first.facts().root == Root::Yes && first.facts().systemd == 252);
         let steps = steps.lock().unwrap().clone();
         assert_eq!(steps.last().unwrap().0, steps.last().unwrap().1);
         assert_eq!(first.hello().agent, agent().hash);
@@ -285,22 +286,75 @@ mod tests {
         assert!(!server.at("agents").exists());
     }
 
-    /// `id` stands in for a login of another user, and `sudo` for one that refuses or allows it.
+    /// `id` stands in for a login of another user, and this `sudo` for one that refuses, allows or asks: see its manual for the options.
+    fn another_user(server: &Server, sudo: &str) {
+        write_program(&server.at("bin/id"), "#!/bin/sh\n[ \"$1\" = -u ] && echo 1000 || echo deploy\n");
+        write_program(&server.at("bin/sudo"), &format!("#!/bin/sh\n{sudo}\n"));
+    }
+
+    const ALLOWS: &str = "[ \"$1\" = -n ] && shift && exec \"$@\"";
+    const ASKS: &str = "[ \"$1\" = -n ] && { echo 'sudo: a password is required' >&2; exit 1; }
+        [ \"$1 $2 $3 $4\" = '-k -S -p ' ] && shift 4 || exit 2
+        for word in \"$@\"; do case $word in *'two words'*) exit 2; esac; done
+        env | grep -q 'two words' && exit 2
+        IFS= read -r line && [ \"$line\" = ' two words ' ] && exec \"$@\"
+        echo 'Sorry, try again.' >&2; read -r line && echo \"sudo: took more: $line\" >&2 || echo 'sudo: 1 incorrect password attempt' >&2; exit 1";
+
     #[test]
     fn another_user_than_root_goes_through_sudo_or_is_told_that_there_is_no_root() {
         let server = Server::start();
-        write_program(&server.at("bin/id"), "#!/bin/sh\n[ \"$1\" = -u ] && echo 1000 || echo deploy\n");
-        write_program(&server.at("bin/sudo"), "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n");
+        another_user(&server, ASKS);
         match server.open() {
-            Err(OpenError::NoRoot { user, said, .. }) => {
+            Err(OpenError::NeedsPassword { user, said, .. }) => {
                 assert_eq!((user.as_str(), said.as_str()), ("deploy", "sudo: a password is required"))
             }
             other => panic!("{other:?}"),
         }
-        write_program(&server.at("bin/sudo"), "#!/bin/sh\n[ \"$1\" = -n ] && shift && exec \"$@\"\n");
+        another_user(&server, ALLOWS);
         let session = server.open().unwrap();
-        assert_eq!((session.facts().user.as_str(), session.facts().uid, session.facts().root), ("deploy", 1000, true));
+        let facts = session.facts();
+        assert_eq!((facts.user.as_str(), facts.uid, facts.root), ("deploy", 1000, Root::Yes));
         session.close();
+    }
+
+    fn with_password(server: &Server, text: &str) -> Options {
+        let password = Password::new(text.to_owned().into()).unwrap();
+        Options { password: Some(password), ..server.options() }
+    }
+
+    #[test]
+    fn a_sudo_that_wants_a_password_gets_it_and_the_agent_none_of_it() {
+        let server = Server::start();
+        another_user(&server, ASKS);
+        let options = with_password(&server, " two words ");
+        for had in [false, true] {
+            let session = Session::open(&server.destination(), &agent(), &options).unwrap();
+            let facts = session.facts();
+            assert_eq!((facts.user.as_str(), facts.root, facts.have), ("deploy", Root::Yes, had));
+            session.close();
+        }
+        let read = read_as_root(&server.destination(), "echo one\nid -u\nno-such-program\n", &options).unwrap();
+        assert_eq!(read.text, "one\n1000\n");
+        assert!(read.said.contains("no-such-program"), "{}", read.said);
+        // A wrong one costs one attempt, and is told by the last that sudo said.
+        match Session::open(&server.destination(), &agent(), &with_password(&server, "two words")).map(|_| ()) {
+            Err(OpenError::WrongPassword { user, said, .. }) => {
+                assert_eq!((user.as_str(), said.as_str()), ("deploy", "sudo: 1 incorrect password attempt"))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As one that remembers the user would, if it were not told to ask all the same.
+    #[test]
+    fn a_password_that_sudo_did_not_take_goes_nowhere() {
+        let server = Server::start();
+        another_user(&server, "[ \"$1\" = -n ] && exit 1; shift 4; exec \"$@\"");
+        let options = with_password(&server, "two words");
+        let opened = Session::open(&server.destination(), &agent(), &options).map(|_| ());
+        assert!(matches!(&opened, Err(OpenError::WrongPassword { said, .. }) if said.is_empty()), "{opened:?}");
+        let read = read_as_root(&server.destination(), "echo it runs\n", &options);
+        assert!(matches!(&read, Err(OpenError::WrongPassword { said, .. }) if said.is_empty()), "{read:?}");
     }
 
     #[test]

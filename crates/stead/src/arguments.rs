@@ -328,6 +328,9 @@ Examples:
     /// Looks first, by reading alone: system, disk, clock, SSH, addresses, what listens, firewalls. What does not fit is
     /// named, and nothing is left there. Then the host key is noted in secrets/readers.toml, and the agent and a systemd
     /// generator are put in their places: nothing of network, boot or other services is changed.
+    ///
+    /// Here as in every command, a login that is not root's becomes root by `sudo`. A password that it wants is asked at the
+    /// terminal, once a command, and kept nowhere.
     #[command(after_help = "\
 Examples:
   stead adopt                   the project's server

@@ -8,6 +8,7 @@ use crate::commands::lab;
 use crate::environment;
 use crate::failure::{Exit, Failure, Runs, chain};
 use crate::output::Output;
+use crate::password;
 use crate::probing::Probing;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use stead_remote::cache::Cache;
 use stead_remote::destination::{Destination, Login, Questions};
 use stead_remote::frame;
 use stead_remote::message::{self, Event, Failed, Hello, Reply, Request};
-use stead_remote::session::{OpenError, Options, Session};
+use stead_remote::session::{self, OpenError, Options, Reading, Session};
 
 /// A login under way.
 pub(crate) struct Connecting {
@@ -81,9 +82,35 @@ pub(crate) fn destination(server: &Server, target: &Target) -> Result<Destinatio
     Ok(destination)
 }
 
-fn open(destination: &Destination, agent: &AgentBinary, login: Login) -> Result<Session, OpenError> {
+fn options(destination: &Destination, login: Login) -> Options {
     let questions = if std::io::stdin().is_terminal() { Questions::Terminal } else { Questions::Nobody };
-    Session::open(destination, agent, &Options { login, questions, ..Options::new() })
+    Options { login, questions, password: password::known(destination), ..Options::new() }
+}
+
+fn open(destination: &Destination, agent: &AgentBinary, login: Login) -> Result<Session, OpenError> {
+    Session::open(destination, agent, &options(destination, login))
+}
+
+/// Does this, and once more where `sudo` wants a password and somebody can be asked for it. They are asked in the main thread, so
+/// that the program does not end, for another reason, while the terminal hides what is typed.
+fn asking<T>(
+    destination: &Destination,
+    output: &Output,
+    mut attempt: impl FnMut() -> Result<T, OpenError>,
+) -> Result<T, Failure> {
+    let mut result = attempt();
+    if let Err(OpenError::NeedsPassword { user, .. }) = &result
+        && std::io::stdin().is_terminal()
+    {
+        password::ask(destination, user, output)?;
+        result = attempt();
+    }
+    result.map_err(|error| failed(&error, destination))
+}
+
+/// What a script says that runs as root on a server, with no agent there.
+pub(crate) fn read_as_root(destination: &Destination, script: &str, output: &Output) -> Result<Reading, Failure> {
+    asking(destination, output, || session::read_as_root(destination, script, &options(destination, Login::Any)))
 }
 
 fn agent() -> Result<AgentBinary, Failure> {
@@ -162,7 +189,7 @@ fn failed(error: &OpenError, destination: &Destination) -> Failure {
 impl Connecting {
     /// Waits for the login, compares it with what was declared, and tells who is logged in where.
     pub(crate) fn join(self, output: &Output) -> Result<Connected, Failure> {
-        let connected = self.join_quietly()?;
+        let connected = self.join_quietly(output)?;
         let machine = &connected.hello.machine;
         let user = &connected.session.facts().user;
         output.say(&format!("  {user}@{} · {} · {}", connected.destination.host(), machine.hostname, machine.system));
@@ -170,9 +197,11 @@ impl Connecting {
     }
 
     /// Waits for the login, and compares it with what was declared.
-    pub(crate) fn join_quietly(self) -> Result<Connected, Failure> {
+    pub(crate) fn join_quietly(self, output: &Output) -> Result<Connected, Failure> {
         let opened = self.thread.join().map_err(|_| Failure::before("the connection's thread ended"))??;
-        let session = opened.map_err(|error| failed(&error, &self.destination))?;
+        let (agent, mut opened) = (agent()?, Some(opened));
+        let again = || open(&self.destination, &agent, Login::Any);
+        let session = asking(&self.destination, output, || opened.take().unwrap_or_else(again))?;
         let user = session.facts().user.clone();
         if let Some(declared) = &self.destination.user
             && declared.as_str() != user

@@ -12,6 +12,7 @@ mod hooks;
 mod interrupt;
 mod output;
 mod packages;
+mod password;
 mod place;
 mod probing;
 mod project;

@@ -59,6 +59,14 @@ impl Output {
         self.colour
     }
 
+    /// Asks somebody at the terminal something; the moving line is away meanwhile.
+    pub(crate) fn while_asking<T>(&self, ask: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(ask),
+            None => ask(),
+        }
+    }
+
     /// A line of data, unless `--json`.
     pub(crate) fn data(&self, line: &str) {
         if !self.json {

@@ -85,7 +85,7 @@ impl Packages {
                     let missing: Vec<&LockedPackage> =
                         wanted.iter().filter(|package| !place(package.sha256).exists()).collect();
                     output.detail("asking the project's servers for superseded packages");
-                    if !self.take_from_servers(&missing, project) {
+                    if !self.take_from_servers(&missing, project, output) {
                         return Err(Failure::before(chain(&error))
                             .hint("`stead update` moves to what the mirror has now; or name a snapshot archive in `inputs.<name>.snapshot`"));
                     }
@@ -97,10 +97,11 @@ impl Packages {
     }
 
     /// Takes what the project's servers still have; tells whether any of it was found.
-    fn take_from_servers(&self, missing: &[&LockedPackage], project: &Loaded) -> bool {
+    fn take_from_servers(&self, missing: &[&LockedPackage], project: &Loaded, output: &Output) -> bool {
         let mut found = false;
         for server in project.servers.values() {
-            let opened = connect::begin(server, &Target::default()).and_then(|connecting| connecting.join_quietly());
+            let begun = connect::begin(server, &Target::default());
+            let opened = begun.and_then(|connecting| connecting.join_quietly(output));
             let Ok(mut connected) = opened else { continue };
             for package in missing {
                 found |= connected.package(package, &download::file(&self.folder, package)).is_ok();

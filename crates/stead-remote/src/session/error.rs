@@ -1,7 +1,6 @@
 //! Why there is no session: each reason with what `ssh` said.
 
 use super::OLDEST_SYSTEMD;
-use crate::agent::AgentBinary;
 use crate::bootstrap::{self, ReadError};
 use crate::destination::Destination;
 use crate::frame;
@@ -17,6 +16,8 @@ pub(super) enum Stop {
     Silent,
     Shell(ReadError),
     NoRoot(String),
+    NeedsPassword(String),
+    WrongPassword(String),
     NoSystemd,
     OldSystemd(u32),
     WrongMachine(String),
@@ -52,7 +53,7 @@ impl Stop {
     pub(super) fn explain(
         self,
         destination: &Destination,
-        agent: &AgentBinary,
+        wanted: &str,
         status: Option<ExitStatus>,
         said: String,
     ) -> OpenError {
@@ -65,9 +66,17 @@ impl Stop {
             Stop::Silent => OpenError::Silent { host, said },
             Stop::Shell(error) => OpenError::Talk { host, error },
             Stop::NoRoot(user) => OpenError::NoRoot { host, user, said },
+            Stop::NeedsPassword(user) => OpenError::NeedsPassword { host, user, said },
+            Stop::WrongPassword(_) if code == Some(255) && recognise(&said) != Trouble::Other => {
+                OpenError::Ssh { host, trouble: recognise(&said), said }
+            }
+            // What comes before is a greeting for people (`lecture` of `sudoers(5)`), and an invitation to try again.
+            Stop::WrongPassword(user) => {
+                OpenError::WrongPassword { host, user, said: said.lines().last().unwrap_or_default().to_owned() }
+            }
             Stop::NoSystemd => OpenError::NoSystemd { host },
             Stop::OldSystemd(found) => OpenError::OldSystemd { host, found },
-            Stop::WrongMachine(found) => OpenError::WrongMachine { host, found, wanted: agent.machine.clone() },
+            Stop::WrongMachine(found) => OpenError::WrongMachine { host, found, wanted: wanted.to_owned() },
             Stop::OwnAgent(error) => OpenError::OwnAgent(error),
             // Without a word, 255 means that the agent was killed by a signal.
             Stop::Ended { .. } if code == Some(255) && recognise(&said) != Trouble::Other => {
@@ -127,14 +136,34 @@ pub enum OpenError {
         #[source]
         error: ReadError,
     },
-    /// The login is not root's, and may not become root without a question.
-    #[error("{user} is not root on {host}, and sudo does not allow it without a password{}", quoted(said))]
+    /// The login is not root's, and there is no `sudo`.
+    #[error("{user} is not root on {host}, and there is no sudo{}", quoted(said))]
     NoRoot {
         /// The host.
         host: String,
         /// Who logged in.
         user: String,
+        /// What the shell said.
+        said: String,
+    },
+    /// The login is not root's, `sudo` wants a password, and none was there.
+    #[error("{user} is not root on {host}, and sudo wants a password{}", quoted(said))]
+    NeedsPassword {
+        /// The host.
+        host: String,
+        /// Who logged in.
+        user: String,
         /// What `sudo` said.
+        said: String,
+    },
+    /// `sudo` does not take the password, or does not let this user become root.
+    #[error("sudo on {host} does not let {user} become root by this password{}", quoted(said))]
+    WrongPassword {
+        /// The host.
+        host: String,
+        /// Who logged in.
+        user: String,
+        /// The last that `sudo` said.
         said: String,
     },
     /// The server was not booted by systemd.
@@ -221,7 +250,12 @@ impl OpenError {
             OpenError::Ssh { trouble, .. } => Some(trouble.hint()),
             OpenError::Silent { .. } => Some("try `ssh` to the host by itself; it may be overloaded"),
             OpenError::Shell { .. } | OpenError::Talk { .. } => Some("the login needs an ordinary shell"),
-            OpenError::NoRoot { .. } => Some("log in as root, or allow this user `sudo` without a password"),
+            OpenError::NoRoot { .. } => Some("log in as root, or install sudo there"),
+            OpenError::NeedsPassword { .. } => Some(
+                "run it at a terminal, which asks for the password; or give this user a line `USER ALL=(ALL) NOPASSWD: ALL` in \
+                 /etc/sudoers.d; or log in as root",
+            ),
+            OpenError::WrongPassword { .. } => Some("run it again with the password that this user has on the server"),
             OpenError::NotTakenIn { .. } => Some("check the space on the server's disk"),
             OpenError::NoSystemd { .. } | OpenError::OldSystemd { .. } => {
                 Some("take a server with Debian 12 or newer, or Ubuntu 24.04 or newer")

@@ -6,17 +6,20 @@
 //! the agent's own file.
 
 mod error;
+mod reading;
 mod ssh;
 
 pub use error::OpenError;
+pub use reading::{Reading, read_as_root};
 pub use ssh::Patient;
 
 use crate::agent::AgentBinary;
-use crate::bootstrap::{self, Facts, Place, Present, ReadError};
+use crate::bootstrap::{self, Facts, Place, Present, ReadError, Root};
 use crate::counted::Counted;
 use crate::destination::{CONNECT_TIMEOUT, Destination, Login, Questions};
 use crate::frame::{self, Connection, Kind};
 use crate::message::{Hello, PROTOCOL};
+use crate::password::Password;
 use error::Stop;
 use serde::Deserialize;
 use ssh::Ssh;
@@ -38,6 +41,8 @@ pub struct Options {
     pub login: Login,
     /// Whether somebody can answer questions of `ssh`.
     pub questions: Questions,
+    /// The password, for a login whose `sudo` wants one.
+    pub password: Option<Password>,
     /// Where things are on the server.
     pub place: Place,
     /// Time until the login has to say its first word, if nobody can be asked anything meanwhile.
@@ -56,6 +61,7 @@ impl Options {
         Self {
             login: Login::Any,
             questions: Questions::Nobody,
+            password: None,
             place: Place::default(),
             connecting: Duration::from_secs(u64::from(CONNECT_TIMEOUT) + 20),
             patience: Duration::from_secs(20),
@@ -126,7 +132,7 @@ impl Session {
                     ssh.kill();
                 }
                 let status = ssh.end();
-                Err(stop.explain(destination, agent, status, ssh.words()))
+                Err(stop.explain(destination, &agent.machine, status, ssh.words()))
             }
         }
     }
@@ -169,17 +175,43 @@ impl Session {
     }
 }
 
-/// From the first byte to the agent's hello.
-fn greet(line: &mut Line, agent: &AgentBinary, options: &Options) -> Result<(Facts, Hello), Stop> {
-    let wait = |line: &mut Line, time: Option<Duration>| {
-        line.reader.inner_mut().inner_mut().deadline = time.map(|time| Instant::now() + time);
-    };
+/// An end to waiting from now on, or none.
+fn wait(line: &mut Line, time: Option<Duration>) {
+    line.reader.inner_mut().inner_mut().deadline = time.map(|time| Instant::now() + time);
+}
+
+/// From the first byte to a script that runs as root.
+fn become_root(line: &mut Line, options: &Options) -> Result<Facts, Stop> {
     // While somebody types a passphrase, nobody counts.
     wait(line, (options.questions == Questions::Nobody).then_some(options.connecting));
     let facts = bootstrap::read_facts(&mut line.reader).map_err(|error| match error {
         ReadError::Line(error) => Stop::before_facts(error),
         other => Stop::Shell(other),
     })?;
+    match (facts.root, &options.password) {
+        (Root::Yes, _) => Ok(facts),
+        (Root::No, _) => Err(Stop::NoRoot(facts.user)),
+        (Root::WithPassword, None) => Err(Stop::NeedsPassword(facts.user)),
+        (Root::WithPassword, Some(password)) => hand_over(line, password, facts.user, options),
+    }
+}
+
+/// Gives `sudo` its password. Where it is not content, the login ends.
+fn hand_over(line: &mut Line, password: &Password, user: String, options: &Options) -> Result<Facts, Stop> {
+    wait(line, Some(options.connecting));
+    // A login that has ended by now is told by what comes next, or does not.
+    let _ = line.writer.unbuffered(&password.lines(bootstrap::MARK));
+    match bootstrap::read_facts(&mut line.reader) {
+        Ok(facts) if facts.root == Root::Yes => Ok(facts),
+        Ok(_) | Err(ReadError::Line(frame::Error::Closed | frame::Error::Dropped)) => Err(Stop::WrongPassword(user)),
+        Err(ReadError::Line(error)) => Err(Stop::before_facts(error)),
+        Err(other) => Err(Stop::Shell(other)),
+    }
+}
+
+/// From the first byte to the agent's hello.
+fn greet(line: &mut Line, agent: &AgentBinary, options: &Options) -> Result<(Facts, Hello), Stop> {
+    let facts = become_root(line, options)?;
     fit(&facts, agent)?;
     if !facts.have {
         upload(line, agent, options)?;
@@ -197,9 +229,6 @@ fn greet(line: &mut Line, agent: &AgentBinary, options: &Options) -> Result<(Fac
 
 /// Whether the agent can run there, before it is sent.
 fn fit(facts: &Facts, agent: &AgentBinary) -> Result<(), Stop> {
-    if !facts.root {
-        return Err(Stop::NoRoot(facts.user.clone()));
-    }
     match facts.systemd {
         0 => return Err(Stop::NoSystemd),
         1..OLDEST_SYSTEMD => return Err(Stop::OldSystemd(facts.systemd)),

@@ -12,18 +12,13 @@ use crate::output::Output;
 use crate::project;
 use machine::Machine;
 use serde_json::json;
-use std::io::{IsTerminal, Write};
-use std::process::{Command, Stdio};
 use stead_model::name::Name;
-use stead_remote::destination::{Destination, Login, Questions};
+use stead_remote::destination::Destination;
 use stead_remote::message::{Reply, Request};
 use stead_secrets::folder::{Held, Secrets};
 use stead_secrets::key::PublicKey;
 
 const LOOK: &str = include_str!("adopt/look.sh");
-/// Becomes root where that goes without a question, and runs what comes on standard input.
-const SHELL: &str =
-    "exec sh -c 'if [ \"$(id -u)\" != 0 ]&&sudo -n true 2>/dev/null;then exec sudo -n sh -s;else exec sh -s;fi'";
 
 /// Looks at a machine, and unless only that is wanted, adopts it.
 pub(crate) fn adopt(global: &Global, target: &Target, only_look: bool, output: &mut Output) -> Result<(), Failure> {
@@ -31,7 +26,7 @@ pub(crate) fn adopt(global: &Global, target: &Target, only_look: bool, output: &
     let server = loaded.server(target.server.as_deref())?;
     let destination = connect::destination(server, target)?;
     output.phase("look");
-    let machine = look(&destination)?;
+    let machine = look(&destination, output)?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     output.finish();
     output.data(&format!("{} · {}", server.name, destination.host()));
@@ -64,27 +59,10 @@ pub(crate) fn adopt(global: &Global, target: &Target, only_look: bool, output: &
     Ok(())
 }
 
-fn look(destination: &Destination) -> Result<Machine, Failure> {
-    let questions = if std::io::stdin().is_terminal() { Questions::Terminal } else { Questions::Nobody };
-    let failed = |what: String| Failure::before(format!("{}: {what}", destination.host()));
-    let mut ssh = Command::new("ssh");
-    ssh.args(destination.arguments(Login::Any, questions, SHELL));
-    let mut child = ssh
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(format!("`ssh` cannot be run: {error}")))?;
-    if let Some(mut input) = child.stdin.take() {
-        // Where it does not get there, what ssh says is the better word for it.
-        let _ = input.write_all(LOOK.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Machine::parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
-        let said = if said.is_empty() { output.status.to_string() } else { said };
-        failed(format!("the machine could not be looked at: {said}"))
-            .hint("log in by hand first, so that its host key is known: `ssh` has to work without a question")
+fn look(destination: &Destination, output: &Output) -> Result<Machine, Failure> {
+    let read = connect::read_as_root(destination, LOOK, output)?;
+    Machine::parse(&read.text).ok_or_else(|| {
+        Failure::before(format!("{}: the look did not come to its end\n{}", destination.host(), read.said))
     })
 }
 

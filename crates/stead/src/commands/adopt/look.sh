@@ -1,5 +1,5 @@
 # What a machine is, before anything of Stead's is on it. Reads only. Each line: a name, then words.
-# Run as root where that goes without a question. POSIX shell; a question that hangs is given up.
+# Run as root. POSIX shell; a question that hangs is given up.
 LC_ALL=C
 export LC_ALL
 say() { printf 'stead-look %s\n' "$*"; }
@@ -8,7 +8,6 @@ brief() { timeout 5 "$@" 2>/dev/null; }
 say system "${ID:-unknown} ${VERSION_ID:-unknown} ${PRETTY_NAME:-$(uname -s)}"
 say kernel "$(uname -r)"
 say machine "$(uname -m)"
-say user "$(id -un) $(id -u)"
 say systemd "$(systemctl --version 2>/dev/null | { read -r _ version _; echo "${version:-0}"; })"
 [ -d /run/systemd/system ] && say booted yes
 say root "$(awk '$2 == "/" { kind = $3; split($4, how, ","); mode = how[1] } END { print kind, mode }' /proc/mounts)"

@@ -25,8 +25,6 @@ pub(crate) struct Machine {
     pub(crate) system: String,
     pub(crate) kernel: String,
     pub(crate) machine: String,
-    pub(crate) user: String,
-    pub(crate) is_root: bool,
     pub(crate) systemd: u32,
     pub(crate) is_booted_by_systemd: bool,
     pub(crate) root_file_system: String,
@@ -69,7 +67,6 @@ impl Machine {
                 }
                 "kernel" => found.kernel = word(0),
                 "machine" => found.machine = word(0),
-                "user" => (found.user, found.is_root) = (word(0), word(1) == "0"),
                 "systemd" => {
                     let digits: String = word(0).chars().take_while(char::is_ascii_digit).collect();
                     found.systemd = digits.parse().unwrap_or(0);
@@ -123,12 +120,6 @@ impl Machine {
             all.push(format!(
                 "it has {} MiB free below /var/lib, and at least 1 GiB is needed",
                 self.free_disk_kib >> 10
-            ));
-        }
-        if !self.is_root {
-            all.push(format!(
-                "`{}` may not become root without a password: let it (`NOPASSWD` in sudoers), or log in as root",
-                self.user
             ));
         }
         all
@@ -191,7 +182,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "Welcome!\nstead-look system debian 12 Debian GNU/Linux 12 (bookworm)\nstead-look kernel 6.1.0\n\
-        stead-look machine x86_64\nstead-look user root 0\nstead-look systemd 252\nstead-look booted yes\nstead-look root ext4 rw\n\
+        stead-look machine x86_64\nstead-look systemd 252\nstead-look booted yes\nstead-look root ext4 rw\n\
         stead-look disk 20000000\nstead-look memory 1000000\nstead-look clock 1000\nstead-look ssh-port 22\nstead-look dns yes\n\
         stead-look listens 0.0.0.0:22 sshd\nstead-look end\n";
 
@@ -217,7 +208,6 @@ mod tests {
             ("mounted /var", "/var is a file system of its own"),
             ("root ext4 ro", "read-only"),
             ("disk 500000", "it has 488 MiB free"),
-            ("user deploy 1000", "`deploy` may not become root without a password"),
         ] {
             let problems = with(line).problems();
             assert!(matches!(problems.as_slice(), [one] if one.contains(words)), "{line}: {problems:?}");
