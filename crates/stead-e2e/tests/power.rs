@@ -3,11 +3,13 @@
 //! The long run is `cargo xtask chaos`; its program is `examples/chaos.rs`.
 #![expect(clippy::print_stderr, reason = "a seed that finds something has to be known")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use stead_e2e::lab::Machine;
+use stead_e2e::listing::Listing;
 use stead_e2e::power::{Kind, Server};
 use stead_e2e::{Small, Stage, nobody_noticed, wait};
 
@@ -34,6 +36,8 @@ fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_paren
     let limited = format!("{patient}\n  apps.hello.limits.memoryMax = \"96M\",");
     let mut small = Small { extra: limited, ..Small::default() };
     let stage = Stage::with_small(&small, Machine::bookworm().virtual_machine());
+    let untouched = Listing::outline(&stage.lab);
+    stage.stead(&["adopt"]).well();
     let parent = stage.stead(&["up", "--confirm-deadline", "240"]).well().text("generation");
 
     // Few: the processor is emulated.
@@ -51,6 +55,7 @@ fn an_app_that_leaks_to_its_memory_limit_is_taken_back_and_visitors_of_its_paren
     small.prelude = String::new();
     a_clock_that_jumps_neither_ends_nor_hides_an_activation(&stage, small.clone());
     a_certificate_is_whole_when_the_power_goes_while_it_is_written(&stage, small);
+    the_machine_is_given_back(&stage, &untouched);
 }
 
 /// In the machine of the test above, whose clock is its own: booting another one takes longer than this.
@@ -189,7 +194,19 @@ fn a_secret_is_not_on_the_disk_when_memory_is(stage: &Stage, small: &Small, pati
         is_on_disk(CONTROL).then_some(())
     });
     assert!(!is_on_disk(SECRET), "the secret is on the disk");
-    stage.lab.run("systemctl stop fill control");
+    stage.lab.run("systemctl stop fill control && rm /root/fill.pl");
+}
+
+/// After all of that, in the same machine: what Stead was told, and what the power cut left, is gone.
+fn the_machine_is_given_back(stage: &Stage, untouched: &Listing) {
+    stage.stead(&["leave", "--yes", "--with-data", "--confirm-deadline", "240", "--soak", "0"]).well();
+    let rest = "ls -d /var/lib/stead* /run/stead /var/cache/stead* 2>/dev/null; systemctl list-units --all --plain --no-legend 'stead-*'";
+    assert_eq!(stage.lab.run(&format!("{rest}; true")), "");
+    let changed = untouched.changed_by_hand(&Listing::outline(&stage.lab));
+    // The test's own, and Debian's daily copies (`dpkg-db-backup.timer`), whose time came when the clock jumped.
+    let is_known = |path: &&String| path.starts_with("/etc/own") || path.starts_with("/var/backups/");
+    assert_eq!(changed.iter().filter(|path| !is_known(path)).collect::<BTreeSet<_>>(), BTreeSet::new());
+    assert!(changed.contains("/etc/own/a.pem"), "the listing sees what changes: {changed:#?}");
 }
 
 /// A program that is killed when it goes out of scope, whatever else happens.
