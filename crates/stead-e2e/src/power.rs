@@ -10,6 +10,7 @@
 
 use crate::http;
 use crate::lab::Machine;
+use crate::listing::Listing;
 use crate::outcome::Outcome;
 use crate::project::Small;
 use crate::stage::Stage;
@@ -94,6 +95,8 @@ pub struct Server {
     length: Duration,
     /// Activations that were there before the one that is cut.
     known: BTreeSet<String>,
+    /// What was on its disk before Stead came.
+    untouched: Option<Listing>,
 }
 
 impl Server {
@@ -115,9 +118,27 @@ impl Server {
             before: None,
             length,
             known: BTreeSet::new(),
+            untouched: None,
         };
         server.declare_next();
         server
+    }
+
+    /// Remembers what is on the disk before anything is done, and adopts the machine if that is wanted.
+    #[track_caller]
+    pub fn look(&mut self, adopt: bool) {
+        self.untouched = Some(Listing::outline(&self.stage.lab));
+        if adopt {
+            self.patiently(&["adopt"]).well();
+        }
+    }
+
+    /// Ends Stead on the server, and looks for what is not as it was at the [`Server::look`].
+    #[track_caller]
+    pub fn give_back(&self) {
+        self.patiently(&["leave", "--yes", "--with-data", "--confirm-deadline", "240", "--soak", "0"]).well();
+        let untouched = self.untouched.as_ref().expect("it was looked at before");
+        assert_eq!(untouched.changed_by_hand(&Listing::outline(&self.stage.lab)), BTreeSet::new());
     }
 
     /// Cuts one operation, boots, and asks everything. What is not as promised panics.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// One cut, as the test writes it (`stead_e2e::power::Cut`, or a failure).
+/// One cut, as the test writes it (`stead_e2e::power::Cut`, or a failure), or a server that was given back: `leave`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cut {
@@ -15,6 +15,9 @@ pub(super) struct Cut {
     phase: String,
     #[serde(default)]
     is_new: bool,
+    /// Whether a server that was given back had been adopted.
+    #[serde(default)]
+    adopted: bool,
     failure: Option<String>,
 }
 
@@ -36,6 +39,7 @@ Written by `cargo xtask chaos`. A server in a virtual machine (QEMU) loses its p
 its whole length, and boots. Asked after each cut: what runs is the parent or, whole, what was to become live, and it is what is
 confirmed; its sites answer with its content; `stead verify` finds no altered byte; the operator's exit code was true; the next
 deploy just works; `stead history` tells how the interrupted one ended. A phase is the last one that the server's own talk tells.
+At the end of five cuts, `stead leave` gives the server back: its disk (names, owners, modes, sizes) is as before Stead came.
 ";
 
 const TITLES: [(&str, &str); 2] = [("bookworm", "## Debian 12"), ("trixie", "## Debian 13")];
@@ -47,7 +51,8 @@ impl Section<'_> {
     }
 
     fn render(&self) -> String {
-        let (cuts, wanted, failures) = (self.cuts.len(), self.wanted, self.failures());
+        let (given_back, cut): (Vec<&Cut>, Vec<&Cut>) = self.cuts.iter().partition(|cut| cut.kind == LEAVE);
+        let (cuts, wanted, failures) = (cut.len(), self.wanted, self.failures());
         let mut text = format!(
             "{}\n\n{}, commit {}, seed {}: {cuts} of {wanted} cuts made, {failures} failures.\n",
             title(self.release),
@@ -57,7 +62,7 @@ impl Section<'_> {
         );
         text.push_str("\n| cut in | phase reached | cuts | came up in the parent | in the new one | failed |\n|---|---|---|---|---|---|\n");
         let mut rows: BTreeMap<(usize, &str, usize, &str), [usize; 3]> = BTreeMap::new();
-        for cut in self.cuts {
+        for cut in cut {
             let phase = if cut.failure.is_some() { "not told" } else { &cut.phase };
             let row = rows.entry((place(&KINDS, &cut.kind), &cut.kind, place(&PHASES, phase), phase)).or_default();
             row[if cut.failure.is_some() { 2 } else { usize::from(cut.is_new) }] += 1;
@@ -66,6 +71,13 @@ impl Section<'_> {
             let kind = if kind == "firstDeploy" { "first deploy" } else { kind };
             let _ = writeln!(text, "| {kind} | {phase} | {} | {parent} | {new} | {failed} |", parent + new + failed);
         }
+        let well = given_back.iter().filter(|end| end.failure.is_none());
+        let adopted = well.clone().filter(|end| end.adopted).count();
+        let _ = writeln!(
+            text,
+            "\nGiven back: {} servers as they were, {adopted} of which had been adopted at first.",
+            well.count()
+        );
         for cut in self.cuts {
             if let Some(words) = &cut.failure {
                 let _ = write!(text, "\nFailed, in a {}:\n\n```text\n{}\n```\n", cut.kind, words.trim());
@@ -75,6 +87,8 @@ impl Section<'_> {
     }
 }
 
+/// The kind of a line that tells of a server that was given back.
+const LEAVE: &str = "leave";
 const KINDS: [&str; 3] = ["firstDeploy", "deploy", "rollback"];
 const PHASES: [&str; 7] = ["before its activation", "staged", "starting", "onTrial", "proved", "confirmed", "done"];
 
@@ -114,6 +128,7 @@ mod tests {
             r#"{"kind":"firstDeploy","afterMs":12,"phase":"before its activation","isNew":false}
 {"kind":"deploy","afterMs":3,"phase":"onTrial","isNew":false}
 {"kind":"deploy","afterMs":4,"phase":"onTrial","isNew":false}
+{"kind":"leave","adopted":true,"failure":null}
 {"kind":"rollback","failure":"it does not boot"}"#,
         );
         let section =
@@ -124,6 +139,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| deploy | onTrial | 2 | 2 | 0 | 0 |"), "{page}");
+        assert!(page.contains("Given back: 1 servers as they were, 1 of which"), "{page}");
         assert!(page.contains("```text\nit does not boot\n```"), "{page}");
         let thirteen = Section { release: "trixie", date: "2026-01-03", cuts: &twelve[..1], ..section };
         let both = replace(&page, &thirteen);
