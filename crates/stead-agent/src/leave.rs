@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use stead_host::run::run;
 use stead_host::{memory, users};
 use stead_model::generation::Generation;
@@ -110,10 +110,12 @@ fn holds_anything(path: &Path) -> bool {
     }
 }
 
-/// Who owns the folders in these places.
+/// Who owns the folders in these places, and what is in them: PostgreSQL's versions have a folder of their own each.
 fn owners(places: &[&str]) -> BTreeSet<u32> {
-    let inside = places.iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
-    inside.filter_map(|entry| entry.metadata().ok()).map(|found| found.uid()).collect()
+    let inside = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = places.iter().flat_map(|place| inside(PathBuf::from(place)));
+    let all = folders.flat_map(|entry| inside(entry.path()).chain([entry]));
+    all.filter_map(|entry| entry.metadata().ok()).map(|found| found.uid()).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod hook;
 pub mod host;
 pub mod inspect;
 mod leave;
+mod postgresql;
 mod probes;
 pub mod secrets;
 pub mod serve;

@@ -110,6 +110,9 @@ pub enum Error {
     /// The firewall's rules cannot come into force.
     #[error(transparent)]
     Firewall(#[from] crate::firewall::Error),
+    /// PostgreSQL cannot come up.
+    #[error(transparent)]
+    Postgresql(#[from] crate::postgresql::Error),
 }
 
 impl Error {
@@ -135,6 +138,7 @@ impl Error {
                 Some("mend the files on the server, or name others".to_owned())
             }
             Self::Secret(error) => error.hint(),
+            Self::Postgresql(error) => error.hint(),
             Self::Nginx(_) | Self::Firewall(crate::firewall::Error::Refused(_)) => {
                 Some("mend the declaration and deploy again".to_owned())
             }
@@ -221,6 +225,7 @@ pub fn fits(generation: &Generation, from: Option<&Generation>, is_rollback: boo
         free_ports(generation, from)?;
         ports_for_instances(generation, from)?;
         crate::firewall::check(generation, from)?;
+        crate::postgresql::check(generation, from)?;
         test_nginx(generation, from, !new.is_empty())
     };
     fits().inspect_err(|_| crate::certificates::put_back(&new))
@@ -248,6 +253,7 @@ fn programs(generation: &Generation, from: Option<&Generation>) -> Result<(), Er
                 Role::App { app, .. } => format!("apps.{app}.exec"),
                 Role::Nginx {} => "services.nginx.packages".to_owned(),
                 Role::Firewall {} => "networking.firewall.packages".to_owned(),
+                Role::Database {} => "services.postgresql.version".to_owned(),
                 _ => format!("systemd.services.{}.serviceConfig.ExecStart", plain(name)),
             };
             return Err(Error::NoProgram { option, unit: name.clone(), program });
@@ -320,7 +326,9 @@ fn free_ports(generation: &Generation, from: Option<&Generation>) -> Result<(), 
                 _ => Vec::new(),
             }
         };
-        generation.units.values().flat_map(|unit| of(&unit.role)).collect()
+        let database = generation.postgresql.as_ref().and_then(|part| part.port);
+        let database = database.map(|port| ("services.postgresql.enableTCPIP".to_owned(), port.number()));
+        generation.units.values().flat_map(|unit| of(&unit.role)).chain(database).collect()
     };
     let known: BTreeSet<u16> = from.map(ports_of).unwrap_or_default().into_iter().map(|(_, port)| port).collect();
     for (option, port) in ports_of(generation).into_iter().filter(|(_, port)| !known.contains(port)) {

@@ -17,6 +17,7 @@ mod host;
 mod language;
 mod nginx;
 mod place;
+mod postgresql;
 mod probes;
 pub mod project;
 pub mod reference;

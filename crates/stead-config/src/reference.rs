@@ -49,6 +49,7 @@ pub fn option_reference() -> Result<String, Failure> {
     for (title, prefix) in [
         ("Apps", vec!["apps"]),
         ("nginx", vec!["services", "nginx"]),
+        ("PostgreSQL", vec!["services", "postgresql"]),
         ("Firewall", vec!["networking", "firewall"]),
         ("systemd", vec!["systemd"]),
         ("Probes", vec!["probes"]),

@@ -86,7 +86,8 @@ impl Mapping<'_> {
         });
         let server: Server = self.read(declared, &["outputs", "servers", name.as_str()], value)?;
         let firewall = self.firewall()?;
-        Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, firewall, ..server })
+        let postgresql = self.postgresql(&apps, &server.debian)?;
+        Ok(Server { apps, runtimes, services, timers, probes: self.probes()?, firewall, postgresql, ..server })
     }
 
     /// The Debian input of the server: the declared one, else the only one, else the one named `debian`.
@@ -122,13 +123,18 @@ impl Mapping<'_> {
         }
     }
 
+    /// The release of a Debian input: `bookworm`.
+    pub(crate) fn release(&self, input: &Name) -> Option<&str> {
+        self.project.inputs.get(input)?.url.strip_prefix("debian:")
+    }
+
     fn debian_inputs(&self) -> impl Iterator<Item = &Name> {
         self.project.inputs.iter().filter(|(_, input): &(_, &InputDeclaration)| input.is_debian()).map(|(name, _)| name)
     }
 
     /// Every `debian` option names a Debian input.
     fn check_debian_inputs(&self) -> Result<(), Failure> {
-        let mut paths: Vec<Vec<&str>> = vec![vec!["services", "nginx", "debian"]];
+        let mut paths: Vec<Vec<&str>> = vec![vec!["services", "nginx", "debian"], vec!["services", "postgresql", "debian"]];
         for parent in ["apps", "runtimes"] {
             let names =
                 self.configuration.get(parent).into_iter().flat_map(Node::fields).map(|(name, _)| name.as_str());
@@ -283,7 +289,7 @@ impl Mapping<'_> {
     fn check_secrets(&self) -> Result<(), Failure> {
         let is_looked_at = |part: &str, name: &str| match part {
             "apps" => is_enabled(self.configuration, name),
-            "services" => ["nginx", "journald", "openssh"].contains(&name),
+            "services" => ["nginx", "journald", "openssh", "postgresql"].contains(&name),
             _ => true,
         };
         for (part, node) in self.configuration.fields() {

@@ -23,7 +23,6 @@ pub(crate) struct Unknown<'a> {
 /// Options of NixOS that later versions have: names by path, `*` for any name.
 const LATER: &[&str] = &[
     "apps.*.migrate",
-    "apps.*.database",
     "boot.initrd",
     "boot.kernelModules",
     "boot.loader",
@@ -56,7 +55,6 @@ const LATER: &[&str] = &[
     "security.sudo",
     "services.fail2ban",
     "services.logrotate",
-    "services.postgresql",
     "services.postgresqlBackup",
     "services.nginx.virtualHosts.*.acmeFallbackHost",
     "services.nginx.virtualHosts.*.acmeRoot",

@@ -6,7 +6,7 @@
 //! the server to the parent from any state in between, and verifies it. All are safe to repeat.
 
 use crate::effects::{Failure, Pair, Result, Server, UnitState};
-use crate::{firewall, proof};
+use crate::{database, firewall, proof};
 use std::collections::BTreeSet;
 use stead_model::generation::{Generation, Role, Unit};
 use stead_model::name::{Name, Port, UnitName};
@@ -128,7 +128,7 @@ fn longest(candidate: &Generation) -> u32 {
 
 /// For how many milliseconds those units have to stay up: as long as the most careful of their apps says.
 fn soak(candidate: &Generation, is_meant: impl Fn(&UnitName) -> bool) -> u32 {
-    let serves = |unit: &Unit| matches!(unit.role, Role::App { .. } | Role::Service {} | Role::Nginx {});
+    let serves = |unit: &Unit| matches!(unit.role, Role::App { .. } | Role::Service {} | Role::Database {} | Role::Nginx {});
     let of = |unit: &Unit| match &unit.role {
         Role::App { health: Some(health), .. } => health.soak,
         _ => Health::SOAK,
@@ -158,6 +158,7 @@ pub fn start(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         server.reload_systemd()?;
     }
     firewall::raise(server, pair)?;
+    database::change(server, pair.candidate, pair.parent)?;
     for instance in instances(pair.candidate).filter(|instance| instance.strategy == Strategy::Beside) {
         server.tell(&format!("starting {}", instance.unit));
         bring_up_instance(server, &instance)?;
@@ -369,6 +370,9 @@ pub fn withdraw(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
     if let Some(unit) = maybe_of_candidate(server, pair)? {
         return Err(Failure(format!("{unit} may have started again meanwhile, as the candidate has it")));
     }
+    if database::is_changed(pair.parent, pair.candidate) {
+        return Err(Failure("the database was changed, and is used by what runs".to_owned()));
+    }
     make_parent_active(server, pair)?;
     let kept: BTreeSet<&Name> = instances(pair.parent).map(|instance| instance.app).collect();
     stop_candidate(server, pair, &kept)?;
@@ -397,6 +401,7 @@ pub fn restore(server: &mut impl Server, pair: Pair<'_>) -> Result<()> {
         server.settle(parent)?;
     }
     firewall::change(server, parent, candidate)?;
+    database::change(server, parent, candidate)?;
     for instance in instances(parent) {
         if instance.strategy == Strategy::Restart {
             let newer: Vec<&UnitName> = instances(candidate)

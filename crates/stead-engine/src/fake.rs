@@ -17,7 +17,7 @@ use stead_model::server::Health;
 
 mod samples;
 
-pub(crate) use samples::{generation, guarded, pair};
+pub(crate) use samples::{generation, guarded, pair, with_database};
 
 /// What happens at the chosen effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) host: Host,
     /// The rules that the firewall has read.
     pub(crate) rules: Option<Hash>,
+    /// What each unit of the database has read.
+    pub(crate) databases: BTreeMap<UnitName, Hash>,
 }
 
 pub(crate) struct Fake {
@@ -156,6 +158,11 @@ impl Fake {
         {
             self.state.rules = Some(*rules);
         }
+        if let Some(Unit { reload_digest: Some(read), role: Role::Database {}, .. }) =
+            active.and_then(|active| active.units.get(unit))
+        {
+            self.state.databases.insert(unit.clone(), *read);
+        }
     }
 
     fn read_configuration(&mut self, unit: &UnitName) -> Result<()> {
@@ -169,6 +176,7 @@ impl Fake {
     fn end(&mut self, unit: &UnitName) {
         self.state.running.remove(unit);
         self.state.nginx.remove(unit);
+        self.state.databases.remove(unit);
         if unit.as_str() == FIREWALL {
             self.state.rules = None;
         }
@@ -185,6 +193,7 @@ impl Fake {
         self.state.nginx.clear();
         self.state.secrets.clear();
         self.state.rules = None;
+        self.state.databases.clear();
         self.kept.clear();
         self.known.clear();
         self.armed = false;
@@ -259,6 +268,14 @@ impl Fake {
         let rules = generation.units.get(&FIREWALL.parse::<UnitName>().unwrap()).and_then(|unit| unit.reload_digest);
         if self.state.rules != rules {
             return Err(format!("rules {:?}, wanted {rules:?}", self.state.rules));
+        }
+        let read = |(name, unit): (&UnitName, &Unit)| match unit.role {
+            Role::Database {} => Some((name.clone(), unit.reload_digest?)),
+            _ => None,
+        };
+        let databases: BTreeMap<UnitName, Hash> = generation.units.iter().filter_map(read).collect();
+        if self.state.databases != databases {
+            return Err(format!("databases {:?}, wanted {databases:?}", self.state.databases));
         }
         Ok(())
     }

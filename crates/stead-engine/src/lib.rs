@@ -9,6 +9,7 @@
 
 pub mod converge;
 pub mod effects;
+mod database;
 mod firewall;
 mod proof;
 pub mod run;

@@ -39,7 +39,7 @@ pub(crate) fn patience(pair: Pair<'_>) -> Patience {
         let is_proved = match &unit.role {
             Role::App { health, .. } => health.is_some(),
             Role::Service {} => false,
-            Role::Socket { .. } | Role::Nginx {} | Role::Timer {} | Role::Firewall {} => true,
+            Role::Socket { .. } | Role::Nginx {} | Role::Timer {} | Role::Firewall {} | Role::Database {} => true,
         };
         unit.start && !is_proved && is_new(name, unit.digest)
     });

@@ -149,7 +149,7 @@ pub fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{Fake, Mishap, generation, guarded, pair};
+    use crate::fake::{Fake, Mishap, generation, guarded, pair, with_database};
     use std::collections::BTreeSet;
     use stead_model::certificate::{Certificate, Files, Source};
     use stead_model::generation::Generation;
@@ -157,7 +157,7 @@ mod tests {
     use stead_model::probe::Expected;
     use stead_model::secret::{Content, Part, SecretFile, Version};
     use stead_model::server::Strategy;
-    use stead_plan::Step;
+    use stead_plan::{DatabaseChange, Step};
 
     /// Every kind of change that a deploy can be, as (parent, candidate).
     fn scenarios() -> Vec<(&'static str, Generation, Generation)> {
@@ -186,6 +186,22 @@ mod tests {
             ("firewall added", base(), guarded(generation("a2", Strategy::Beside, "n1", "c2", None), "r1", "f1")),
             ("firewall changed", guarded(base(), "r1", "f1"), guarded(base(), "r2", "f2")),
             ("firewall removed", guarded(base(), "r1", "f1"), base()),
+            (
+                "database added",
+                base(),
+                with_database(generation("a2", Strategy::Beside, "n1", "c1", None), "d1", "s1", "r1"),
+            ),
+            (
+                "role and setting of the database changed",
+                with_database(base(), "d1", "s1", "r1"),
+                with_database(generation("a2", Strategy::Beside, "n1", "c1", None), "d1", "s2", "r2"),
+            ),
+            (
+                "database changed",
+                with_database(base(), "d1", "s1", "r1"),
+                with_database(generation("a2", Strategy::Beside, "n1", "c1", None), "d2", "s1", "r1"),
+            ),
+            ("database removed", with_database(base(), "d1", "s1", "r1"), base()),
             ("nginx changed", base(), generation("a1", Strategy::Beside, "n2", "c1", None)),
             ("service added", base(), generation("a1", Strategy::Beside, "n1", "c1", Some("s1"))),
             ("service removed", generation("a1", Strategy::Beside, "n1", "c1", Some("s1")), base()),
@@ -525,6 +541,7 @@ mod tests {
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
             | Step::Guard { unit, is_change: false }
+            | Step::Database { unit, change: DatabaseChange::Start }
             | Step::Start { unit } => {
                 vec![format!("start {unit}")]
             }
@@ -534,8 +551,10 @@ mod tests {
                 let stops = old.iter().map(|old| format!("stop {old}"));
                 stops.chain([format!("start {unit}")]).collect()
             }
-            Step::Restart { unit } => vec![format!("restart {unit}")],
-            Step::Reload { unit } | Step::Guard { unit, .. } => vec![format!("reload {unit}")],
+            Step::Restart { unit } | Step::Database { unit, change: DatabaseChange::Restart } => vec![format!("restart {unit}")],
+            Step::Reload { unit } | Step::Guard { unit, .. } | Step::Database { unit, .. } => {
+                vec![format!("reload {unit}")]
+            }
             Step::StartNginx { unit, old } => {
                 let stops = old.iter().map(|old| format!("stop {old}"));
                 stops.chain([format!("start {unit}")]).collect()

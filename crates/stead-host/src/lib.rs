@@ -12,6 +12,7 @@ pub mod memory;
 pub mod nginx;
 pub mod people;
 pub mod ports;
+pub mod postgresql;
 pub mod probe;
 pub mod probing;
 pub mod run;

@@ -64,6 +64,9 @@ pub struct Generation {
     /// The firewall, when the server has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<FirewallPart>,
+    /// PostgreSQL, when the server has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgresql: Option<PostgresqlPart>,
 }
 
 /// How a runtime is made: packages, and what maintainer scripts would have added.
@@ -133,6 +136,9 @@ pub enum Role {
     /// The firewall: comes before everything else, and goes after it. A changed one is reloaded, also if its unit
     /// changed: a restart would leave a moment without it.
     Firewall {},
+    /// A database, or what makes roles and databases in it: comes before everything that may use it. A changed one is
+    /// restarted, or reloaded if only its `reload_digest` differs.
+    Database {},
 }
 
 /// What the engine has to know about nginx.
@@ -162,6 +168,23 @@ pub struct FirewallPart {
     pub unit: UnitName,
     /// Paths inside the runtime that the test of the rules needs bound.
     pub binds: Vec<String>,
+}
+
+/// What the tests of PostgreSQL before a switch have to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostgresqlPart {
+    /// The runtime that has its programs, in `/usr/lib/postgresql/<version>/bin`.
+    pub runtime: Hash,
+    /// The server's unit.
+    pub unit: UnitName,
+    /// The major version: the name of its folder below [`crate::layout::POSTGRESQL_DATA`].
+    pub version: u32,
+    /// Whom its data belong to.
+    pub user: UserName,
+    /// The port on which it listens on the network; `None`: on its socket alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
 }
 
 fn usual_drain() -> u32 {
@@ -196,6 +219,7 @@ impl Generation {
             secrets: Secrets::default(),
             host: Host::default(),
             firewall: None,
+            postgresql: None,
         }
     }
 

@@ -59,6 +59,10 @@ pub const RECOVERING: &str = "/run/stead/recovering";
 pub const LOCK: &str = "/run/stead/lock";
 /// State folders of apps and services: `state/<name>`; never inside a generation.
 pub const SERVICE_STATE: &str = "/var/lib/stead-state";
+/// Data of PostgreSQL by major version: `<version>/data`. It outlives every generation.
+pub const POSTGRESQL_DATA: &str = "/var/lib/stead-state/postgresql";
+/// PostgreSQL's socket, in a folder that the services of apps have; it stays when PostgreSQL starts anew.
+pub const POSTGRESQL_SOCKET: &str = "/run/stead/postgresql";
 /// What was learned of the host itself: facts, not wishes.
 pub const HOST: &str = "/var/lib/stead/host";
 /// SSH's ports as `sshd` has them, in nftables' words: added to the firewall's rules whenever those are loaded.

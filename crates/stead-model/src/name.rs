@@ -197,6 +197,32 @@ name! {
         && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
+name! {
+    /// A database, or a role of one, whose name SQL takes without quotes (PostgreSQL's manual, section 4.1.1; names are cut at 63
+    /// bytes), and that is not one of PostgreSQL's own.
+    SqlName, "name in a database", "a lower-case letter or `_`, then lower-case letters, digits and `_`, at most 63 characters, and none of PostgreSQL's own names",
+    |text| {
+        // The last ones mean something else in `pg_hba.conf` and `pg_ident.conf`.
+        const OWN: [&str; 10] = [
+            "postgres", "template0", "template1", "public", "none", "replication", "all", "sameuser", "samerole", "samegroup",
+        ];
+        (1..=63).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && !OWN.contains(&text)
+            && !text.starts_with("pg_")
+    }
+}
+
+name! {
+    /// A setting of PostgreSQL (its manual, section 20.1.1): the name of an extension's has a dot.
+    SettingName, "setting of PostgreSQL", "lower-case letters, digits and `_`, as PostgreSQL's manual has it; a dot after the name of an extension",
+    |text| text.len() <= 128 && text.split('.').count() <= 2 && text.split('.').all(|part| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    })
+}
+
 impl Sysctl {
     /// Its file, below `/proc/sys`.
     pub fn path(&self) -> String {
@@ -267,6 +293,18 @@ mod tests {
         assert!("stead-app@1.service".parse::<UnitName>().is_ok());
         assert!("postgresql".parse::<UnitName>().is_err());
         assert!("../x.service".parse::<UnitName>().is_err());
+    }
+
+    #[test]
+    fn names_in_databases_need_no_quotes_and_are_nobody_elses() {
+        for text in ["", "A", "a-b", "a b", "1a", "a\"b", "a';drop", "a;", "postgres", "pg_x", "template1", &"a".repeat(64)] {
+            assert!(text.parse::<SqlName>().is_err(), "{text:?}");
+        }
+        assert!("bill_tracker2".parse::<SqlName>().is_ok() && "_x".parse::<SqlName>().is_ok());
+        for text in ["", "Work_mem", "a b", "a=b", "a.b.c", "a\n", ".a", "a'"] {
+            assert!(text.parse::<SettingName>().is_err(), "{text:?}");
+        }
+        assert!("pg_stat_statements.max".parse::<SettingName>().is_ok());
     }
 
     #[test]

@@ -6,16 +6,18 @@
 
 mod firewall;
 mod nginx;
+mod postgresql;
 
 use crate::certificate::Acme;
 use crate::hooks::Hooks;
-use crate::name::{CredentialName, Domain, Name, PackageName, Port, UnitName, UserName, VariableName};
+use crate::name::{CredentialName, Domain, Name, PackageName, Port, SqlName, UnitName, UserName, VariableName};
 use crate::path::AbsolutePath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use firewall::{Firewall, Interface, NotAnInterface, Open, PortRange};
 pub use nginx::{Listen, Location, Nginx, SiteCertificate, SiteTls, TlsUse, Upstream, VirtualHost};
+pub use postgresql::{Clause, DatabaseUser, Postgresql};
 
 /// One machine, as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +66,9 @@ pub struct Server {
     /// The firewall; `None`: nothing is shut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Firewall>,
+    /// PostgreSQL, when the server has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgresql: Option<Postgresql>,
 }
 
 /// A named set of packages.
@@ -106,6 +111,9 @@ pub struct App {
     pub port: Option<Port>,
     /// The variable that tells each instance its own port.
     pub port_variable: VariableName,
+    /// The database of this server that it has; the role that owns it has the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<SqlName>,
     /// The user that runs it; `None`: one of the app's own, made for it.
     #[serde(default)]
     pub user: Option<UserName>,

@@ -12,6 +12,7 @@ use crate::error::PlanError;
 use crate::nginx;
 use crate::placeholder::{Used, ids, tree_path};
 use crate::plan::{Draft, unit_name};
+use crate::postgresql;
 use crate::probes;
 use crate::runtimes::{Mounts, app_key, binds_of_host};
 use crate::secrets::Given;
@@ -37,7 +38,8 @@ pub(crate) fn add(draft: &mut Draft<'_>) -> Result<(), PlanError> {
 fn check(server: &Server) -> Result<(), PlanError> {
     let mut ports: BTreeMap<u16, &Name> = BTreeMap::new();
     for (name, app) in &server.apps {
-        if ["nginx", nginx::EPOCH].contains(&name.as_str()) {
+        let is_of_database = server.postgresql.is_some() && postgresql::NAMES.contains(&name.as_str());
+        if is_of_database || ["nginx", nginx::EPOCH].contains(&name.as_str()) {
             return Err(PlanError::Reserved { option: format!("apps.{name}") });
         }
         if server.services.contains_key(name) {
@@ -88,13 +90,16 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     let mut unit = UnitFile::new(&format!("an instance of the app {name}{}", known_by(app)));
     let option = format!("apps.{name}");
     let given = Given { option: &option, environment: &app.environment, credentials: &app.credentials };
-    unit_section(draft, &mut unit, name, app, given.needed());
+    let database = postgresql::of_app(draft.server, name, app)?;
+    let needed = given.needed().into_iter().chain(database.as_ref().map(|_| postgresql::SETUP));
+    unit_section(draft, &mut unit, name, app, &needed.collect::<Vec<_>>());
     unit.section("Service").line("Type", "exec");
     unit.line("User", &user);
     if app.port.is_some() {
         unit.line("EnvironmentFile", format!("{}/%n.env", layout::INSTANCES));
     }
-    for (variable, value) in defaults(name, app) {
+    let told = database.into_iter().flatten();
+    for (variable, value) in defaults(name, app).into_iter().chain(told) {
         if !app.environment.contains_key(variable) {
             unit.environment(&exec_option, variable, &value)?;
         }
@@ -103,7 +108,9 @@ fn add_one(draft: &mut Draft<'_>, name: &Name, app: &App) -> Result<(), PlanErro
     unit.line("WorkingDirectory", release.path()).line("ExecStart", exec);
     ending(&mut unit, app);
     limits(&mut unit, name, app)?;
-    unit.root(&runtime, ids(&used).iter().map(tree_path).chain(binds_of_host()));
+    // The folder, which stays: a socket bound by itself would be the one of before PostgreSQL's latest start.
+    let socket = app.database.as_ref().map(|_| layout::POSTGRESQL_SOCKET.to_owned());
+    unit.root(&runtime, ids(&used).iter().map(tree_path).chain(binds_of_host()).chain(socket));
     unit.hardening(&format!("apps.{name}.unprotected"), &app.unprotected)?;
     unit.line("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX").line("UMask", "0027");
     if user.as_str() != "root" {
@@ -170,15 +177,15 @@ fn mounts(name: &Name, app: &App) -> Mounts {
     mounts
 }
 
-fn unit_section(draft: &Draft<'_>, unit: &mut UnitFile, name: &Name, app: &App, needed: Option<&str>) {
+fn unit_section(draft: &Draft<'_>, unit: &mut UnitFile, name: &Name, app: &App, needed: &[&str]) {
     let named =
         |units: &[UnitName]| -> BTreeSet<String> { units.iter().map(|unit| draft.references.unit(unit)).collect() };
     let mut after = named(&app.after);
     after.insert("network.target".to_owned());
     after.extend(named(&app.requires));
-    after.extend(needed.map(str::to_owned));
+    after.extend(needed.iter().copied().map(str::to_owned));
     let mut wants = named(&app.wants);
-    wants.extend(needed.map(str::to_owned));
+    wants.extend(needed.iter().copied().map(str::to_owned));
     unit.section("Unit").line("Description", format!("Stead app {name}"));
     unit.words("After", after).words("Requires", named(&app.requires)).words("Wants", wants);
     // An app that waits for another thing of the server is started again for as long as it takes.

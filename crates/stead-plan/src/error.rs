@@ -239,6 +239,12 @@ pub enum PlanError {
         /// One of the circle.
         app: Name,
     },
+    /// An app has a database, and the server has none.
+    #[error("apps.{app}.database: services.postgresql is not enabled")]
+    NoDatabase {
+        /// The app.
+        app: Name,
+    },
     /// A timer has nothing to start.
     #[error("systemd.timers.{timer}: there is no systemd.services.{timer} that it could start")]
     TimerWithoutService {

@@ -4,7 +4,7 @@
 //! environment, and never starts a process; `clippy.toml` beside it enforces that.
 //!
 //! Reading order: [`plan()`], then one file for each part (`apps`, `services`, `nginx`, `probes`,
-//! `runtimes`, `secrets`, `users`, `hooks`, `host`), and [`steps()`]. Another kind of service is another file beside them.
+//! `runtimes`, `secrets`, `users`, `postgresql`, `hooks`, `host`), and [`steps()`]. Another kind of service is another file beside them.
 
 mod apps;
 mod certificates;
@@ -16,6 +16,7 @@ mod host;
 mod nginx;
 mod placeholder;
 mod plan;
+mod postgresql;
 mod probes;
 mod references;
 mod runtimes;
@@ -34,4 +35,4 @@ pub use error::PlanError;
 pub use plan::{Inputs, Planned, Sealed, Standing, plan};
 pub use probes::warnings;
 pub use runtimes::{build_key, runtime_keys};
-pub use steps::{Step, describe, steps};
+pub use steps::{DatabaseChange, Step, describe, steps};

@@ -10,7 +10,7 @@ use crate::references::References;
 use crate::runtimes::Runtimes;
 use crate::secrets::SecretFiles;
 use crate::unit_file::UnitFile;
-use crate::{apps, certificates, firewall, hooks, host, nginx, probes, secrets, services, upgrade, users};
+use crate::{apps, certificates, firewall, hooks, host, nginx, postgresql, probes, secrets, services, upgrade, users};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_model::certificate::Certificates;
 use stead_model::generation::{FORMAT, Generation, Role, Unit};
@@ -114,6 +114,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
     let host = host::add(&mut draft)?;
     upgrade::add(&mut draft)?;
     let firewall = firewall::add(&mut draft)?;
+    let postgresql = postgresql::add(&mut draft)?;
     if !draft.users.is_empty() {
         draft.files.add("sysusers.conf", users::sysusers(&draft.users));
     }
@@ -133,6 +134,7 @@ pub fn plan(server: &Server, inputs: &Inputs<'_>) -> Result<Planned, PlanError> 
         secrets,
         host,
         firewall,
+        postgresql,
     };
     let trees = draft.trees.into_iter().map(|(id, (_, tree))| (id, tree.clone())).collect();
     Ok(Planned { generation, contents: draft.files.contents, trees })

@@ -12,7 +12,7 @@ use stead_model::layout;
 use stead_model::lock::RuntimeKey;
 use stead_model::name::{Name, PackageName};
 use stead_model::path::RelativePath;
-use stead_model::server::{App, Firewall, Server};
+use stead_model::server::{App, Firewall, Postgresql, Server};
 
 /// What `MountAPIVFS=`, `PrivateTmp=`, `ProtectSystem=` and `ProtectHome=` mount on (`systemd.exec(5)`).
 const MOUNTED_BY_SYSTEMD: [&str; 8] = ["dev", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
@@ -30,7 +30,8 @@ pub fn runtime_keys(server: &Server) -> BTreeSet<RuntimeKey> {
         .filter_map(|name| server.runtimes.get(name))
         .map(|runtime| Some(key(server, runtime.debian.as_ref(), &runtime.packages)));
     let firewall = server.firewall.as_ref().map(|firewall| firewall_key(server, firewall));
-    let all = apps.chain(services).chain([nginx, firewall]);
+    let postgresql = server.postgresql.as_ref().map(|postgresql| postgresql_key(server, postgresql));
+    let all = apps.chain(services).chain([nginx, firewall, postgresql]);
     all.flatten().filter(|key| !key.packages.is_empty()).collect()
 }
 
@@ -50,6 +51,11 @@ pub(crate) fn nginx_key(server: &Server) -> RuntimeKey {
 /// The runtime of the firewall.
 pub(crate) fn firewall_key(server: &Server, firewall: &Firewall) -> RuntimeKey {
     key(server, firewall.debian.as_ref(), &firewall.packages)
+}
+
+/// The runtime of PostgreSQL.
+pub(crate) fn postgresql_key(server: &Server, postgresql: &Postgresql) -> RuntimeKey {
+    key(server, postgresql.debian.as_ref(), &postgresql.packages())
 }
 
 /// The runtime that an app runs from.

@@ -82,6 +82,13 @@ pub enum Step {
         /// The unit.
         unit: UnitName,
     },
+    /// Starts or changes a unit of the database, before anything that may use it is started.
+    Database {
+        /// The unit.
+        unit: UnitName,
+        /// What is done to it.
+        change: DatabaseChange,
+    },
     /// Puts the firewall's rules in force, in the place of those before.
     Guard {
         /// The firewall's unit.
@@ -129,6 +136,18 @@ pub enum Step {
         /// Whether it may first end the work that it has.
         end: End,
     },
+}
+
+/// What is done to a unit of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DatabaseChange {
+    /// It is new.
+    Start,
+    /// It reads its configuration, or what has to be there, again.
+    Reload,
+    /// It is started anew: its programs or a setting that takes it changed.
+    Restart,
 }
 
 /// Why nginx is reloaded.
@@ -179,7 +198,9 @@ impl Step {
     /// What people notice of it.
     pub fn pause(&self) -> Pause {
         match self {
-            Step::Replace { .. } | Step::Restart { .. } => Pause::Short,
+            Step::Replace { .. }
+            | Step::Restart { .. }
+            | Step::Database { change: DatabaseChange::Restart, .. } => Pause::Short,
             Step::StopSocket { .. } | Step::Stop { end: End::Stops, .. } => Pause::Ends,
             _ => Pause::None,
         }
@@ -191,6 +212,7 @@ impl Step {
             Step::AddUser { .. }
             | Step::ReloadSystemd
             | Step::Guard { is_change: false, .. }
+            | Step::Database { .. }
             | Step::StartApp { .. }
             | Step::StartBeside { .. } => Moment::Beside,
             Step::StartSocket { .. }
@@ -214,6 +236,7 @@ impl Step {
             Step::AddUser { .. } | Step::Set { .. } | Step::ReloadSystemd | Step::GetCertificate { .. } => None,
             Step::StartSocket { unit, .. }
             | Step::Guard { unit, .. }
+            | Step::Database { unit, .. }
             | Step::Unguard { unit }
             | Step::StartApp { unit, .. }
             | Step::StartBeside { unit, .. }
@@ -243,6 +266,7 @@ pub fn steps(from: &Generation, to: &Generation) -> Vec<Step> {
     // Before anything that the new generation starts: it may listen for anybody.
     let guard = guard(from, to).into_iter();
     steps.extend(guard.clone().filter(|step| step.moment() == Moment::Beside));
+    steps.extend(database(from, to));
     steps.extend(beside);
     steps.extend(settings(from, to));
     steps.extend(guard.clone().filter(|step| matches!(step, Step::Guard { is_change: true, .. })));
@@ -274,6 +298,11 @@ pub fn describe(step: &Step) -> String {
         Step::Start { unit } => format!("start {unit}"),
         Step::Restart { unit } => format!("restart {unit}"),
         Step::Reload { unit } => format!("reload {unit}"),
+        Step::Database { unit, change: DatabaseChange::Start } => format!("start {unit}"),
+        Step::Database { unit, change: DatabaseChange::Reload } => format!("reload {unit}"),
+        Step::Database { unit, change: DatabaseChange::Restart } => {
+            format!("restart the database, which ends its connections ({unit})")
+        }
         Step::Guard { unit, is_change: false } => format!("put the firewall in force ({unit})"),
         Step::Guard { unit, is_change: true } => format!("change the firewall's rules, all at once ({unit})"),
         Step::Unguard { unit } => format!("take the firewall away ({unit})"),
@@ -348,6 +377,21 @@ fn guard(from: &Generation, to: &Generation) -> Option<Step> {
         (Some((unit, _)), None) => Some(Step::Unguard { unit: unit.clone() }),
         _ => None,
     }
+}
+
+/// The server before what needs it.
+fn database(from: &Generation, to: &Generation) -> Vec<Step> {
+    let units = to.units.iter().rev().filter(|(_, unit)| unit.start && matches!(unit.role, Role::Database {}));
+    let step = |(name, unit): (&UnitName, &Unit)| {
+        let change = match from.units.get(name) {
+            Some(known) if known.start && known.digest != unit.digest => DatabaseChange::Restart,
+            Some(known) if known.start && known.reload_digest != unit.reload_digest => DatabaseChange::Reload,
+            Some(known) if known.start => return None,
+            _ => DatabaseChange::Start,
+        };
+        Some(Step::Database { unit: name.clone(), change })
+    };
+    units.filter_map(step).collect()
 }
 
 fn new_sockets(from: &Generation, to: &Generation) -> Vec<Step> {
@@ -464,7 +508,7 @@ fn stop(unit: UnitName, known: &Unit) -> (u8, Step) {
         Role::Socket { listen } => (1, Step::StopSocket { unit, listen: listen.clone() }),
         Role::Nginx {} => (2, Step::Stop { unit, end: End::Drains }),
         Role::App { .. } => (3, Step::Stop { unit, end: End::Drains }),
-        Role::Service {} | Role::Firewall {} => (4, Step::Stop { unit, end: End::Stops }),
+        Role::Service {} | Role::Database {} | Role::Firewall {} => (4, Step::Stop { unit, end: End::Stops }),
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) fn app(source: &str, exec: &str, port: Option<u16>) -> App {
         credentials: BTreeMap::new(),
         port: port.and_then(Port::new),
         port_variable: "PORT".parse().unwrap(),
+        database: None,
         user: None,
         after: Vec::new(),
         requires: Vec::new(),
@@ -233,6 +234,7 @@ impl Fixture {
             acme: Acme::default(),
             host_settings: stead_model::host::Declared::default(),
             firewall: None,
+            postgresql: None,
         };
         let (trees, releases, secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut fixture = Self { server, lock: Lock::empty(), trees, releases, secrets };

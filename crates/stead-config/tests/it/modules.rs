@@ -80,7 +80,7 @@ fn an_app_that_its_module_does_not_enable_is_left_out_and_needs_no_values() {
 
 #[test]
 fn later_options_that_ask_for_nothing_are_accepted() {
-    let module = r#"{ services.nginx.virtualHosts."a.example" = { root = "/srv/a", enableACME = false }, services.postgresql.enable = false }"#;
+    let module = r#"{ services.nginx.virtualHosts."a.example" = { root = "/srv/a", enableACME = false }, services.postgresqlBackup.enable = false }"#;
     assert!(Files::with_module(module).server().nginx.enable);
 }
 
@@ -192,4 +192,31 @@ fn settings_of_the_machine_become_what_is_set() {
         assert!(journald.lines().any(|found| found == line), "{line}: {journald}");
     }
     assert_eq!(Files::with_module("{}").server().host_settings, stead_model::host::Declared::default());
+}
+
+#[test]
+fn an_app_that_names_a_database_has_postgresql_of_the_releases_version_and_words_are_as_they_were_said() {
+    let app = r#"{ apps.shop = { source = "/srv/shop", exec = "run", database = "shop" } }"#;
+    let server = Files::with_module(app).server();
+    let postgresql = server.postgresql.unwrap();
+    assert_eq!((postgresql.version, postgresql.port().number(), postgresql.enable_tcp_ip), (15, 5432, false));
+    let disabled = app.replace("source", "enable = false, source");
+    assert_eq!(Files::with_module(&disabled).server().postgresql, None);
+    assert_eq!(Files::with_module("{}").server().postgresql, None);
+
+    let all = r##"{ services.postgresql = {
+      enable = true, version = 17, extensions = ["postgresql-17-pgvector"], enableTCPIP = true,
+      ensureDatabases = ["shop", "stock"],
+      ensureUsers = [{ name = "shop", ensureDBOwnership = true, ensureClauses = { createdb = true, superuser = false } }],
+      settings = { port = 5433, jit = false, random_page_cost = 1.1, work_mem = "16MB", "pg_stat_statements.max" = 1000 },
+      authentication = m%"
+        # Colleagues.
+        host  shop, stock  "anna b"  192.0.2.0/24  scram-sha-256  clientcert=verify-full
+        hostssl all all 192.0.2.1 255.255.255.255 md5
+        local all all peer map=colleagues
+      "%,
+      identMap = "colleagues anna shop",
+      initialScript = "CREATE ROLE reader;",
+    } }"##;
+    insta::assert_snapshot!(serde_json::to_string_pretty(&Files::with_module(all).server().postgresql).unwrap());
 }
