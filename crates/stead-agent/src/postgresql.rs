@@ -59,11 +59,16 @@ impl Error {
     /// What the operator can do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
+            // Root of the machine may be the owner of all databases, also inside of the service's file system.
             Self::OtherVersion { found, wanted, folder } => Some(format!(
-                "stay with `version = {found}`; or move: while {found} runs, write all of it to a file with its `pg_dumpall`, say that {wanted} may begin without by `mkdir {}` on the server, deploy, and read the file with `psql`. {folder} stays as it is",
-                at(*wanted).display()
+                "stay with `version = {found}`, or move. On the server, while {found} runs: `nsenter -t $(systemctl show -P MainPID stead-postgresql) -m -r /usr/lib/postgresql/{found}/bin/pg_dumpall -h {} -U postgres >all.sql`. Then say that {wanted} may begin without, by `mkdir {}`, deploy, and read all.sql in the same way with `/usr/lib/postgresql/{wanted}/bin/psql -h {} -U postgres -d postgres <all.sql`. {folder} stays as it is",
+                layout::POSTGRESQL_SOCKET,
+                at(*wanted).display(),
+                layout::POSTGRESQL_SOCKET,
             )),
-            Self::Misplaced { .. } => Some("put the data where they were: each major version has a folder of its own".to_owned()),
+            Self::Misplaced { .. } => {
+                Some("put the data where they were: each major version has a folder of its own".to_owned())
+            }
             Self::Owner { folder, user, .. } => {
                 Some(format!("if they are meant, `chown -R {user}: {folder}` on the server; else move them away"))
             }
@@ -100,11 +105,13 @@ fn at(version: u32) -> PathBuf {
 /// Whether what is in the folder of all data is PostgreSQL's of this version, or nothing. `user` has none while it is not made.
 fn data(part: &PostgresqlPart, all: &Path, user: Option<u32>) -> Result<(), Error> {
     let own = all.join(part.version.to_string());
-    let version = |folder: &Path| fs::read_to_string(folder.join("data/PG_VERSION")).ok().map(|text| text.trim().to_owned());
+    let version =
+        |folder: &Path| fs::read_to_string(folder.join("data/PG_VERSION")).ok().map(|text| text.trim().to_owned());
     // A folder of its own, made by a deploy or by hand, is the word that it may begin beside others.
     if !own.exists() {
         let others = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut others: Vec<(String, PathBuf)> = others.filter_map(|folder| Some((version(&folder)?, folder))).collect();
+        let mut others: Vec<(String, PathBuf)> =
+            others.filter_map(|folder| Some((version(&folder)?, folder))).collect();
         others.sort();
         return match others.pop() {
             Some((found, folder)) => {

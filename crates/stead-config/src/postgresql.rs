@@ -33,19 +33,14 @@ const NOT_HERE: [(&str, &str); 10] = [
 ];
 
 /// How somebody is known to be who they say (`pg_hba.conf`, "auth-method"), as far as Debian's packages have it.
-const METHODS: [&str; 12] = [
-    "trust", "reject", "scram-sha-256", "md5", "password", "gss", "ident", "peer", "ldap", "radius", "cert", "pam",
-];
+const METHODS: [&str; 12] =
+    ["trust", "reject", "scram-sha-256", "md5", "password", "gss", "ident", "peer", "ldap", "radius", "cert", "pam"];
 /// Ways of coming in by the network (`pg_hba.conf`), beside `local`.
 const NETWORK: [&str; 5] = ["host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"];
 
 impl Mapping<'_> {
     /// PostgreSQL, if the server has it.
-    pub(crate) fn postgresql(
-        &self,
-        apps: &BTreeMap<Name, App>,
-        debian: &Name,
-    ) -> Result<Option<Postgresql>, Failure> {
+    pub(crate) fn postgresql(&self, apps: &BTreeMap<Name, App>, debian: &Name) -> Result<Option<Postgresql>, Failure> {
         let Some(node) = self.configuration.at(&PATH) else { return Ok(None) };
         let guest = apps.iter().find(|(_, app)| app.database.is_some()).map(|(name, _)| name);
         match (node.get("enable").map(|enable| &enable.shape), guest) {
@@ -97,7 +92,11 @@ impl Mapping<'_> {
         for name in items(node.get("ensureDatabases")).filter_map(Node::text) {
             self.sql_name("ensureDatabases", name)?;
             if all.contains(&name) {
-                return Err(self.refuse(&[PATH[0], PATH[1], "ensureDatabases"], format!(": `{name}` is there twice"), None));
+                return Err(self.refuse(
+                    &[PATH[0], PATH[1], "ensureDatabases"],
+                    format!(": `{name}` is there twice"),
+                    None,
+                ));
             }
             all.push(name);
         }
@@ -117,9 +116,8 @@ impl Mapping<'_> {
                 return Err(self.refuse(&path, words, None));
             }
             let clauses = user.get("ensureClauses").into_iter().flat_map(Node::fields);
-            let clauses: Map<String, Value> = clauses
-                .filter_map(|(name, clause)| Some((name.clone(), json!(bool_of(clause)?))))
-                .collect();
+            let clauses: Map<String, Value> =
+                clauses.filter_map(|(name, clause)| Some((name.clone(), json!(bool_of(clause)?)))).collect();
             let user = json!({ "ensureDBOwnership": owns, "clauses": clauses });
             if all.insert(name.to_owned(), user).is_some() {
                 return Err(self.refuse(&path, format!(": `{name}` is there twice"), None));
@@ -154,7 +152,8 @@ impl Mapping<'_> {
             }
             all.insert(name.clone(), json!(value));
         }
-        if all.contains_key("listen_addresses") && !is_true(self.configuration.at(&PATH).unwrap_or(node), "enableTCPIP") {
+        if all.contains_key("listen_addresses") && !is_true(self.configuration.at(&PATH).unwrap_or(node), "enableTCPIP")
+        {
             let words = " needs `services.postgresql.enableTCPIP = true`".to_owned();
             return Err(self.refuse(&[PATH[0], PATH[1], "settings", "listen_addresses"], words, None));
         }
@@ -264,7 +263,9 @@ fn authentication_line(words: &[String]) -> Result<(), String> {
 /// A line of `pg_ident.conf`: map, user of the system, role.
 fn ident_line(words: &[String]) -> Result<(), String> {
     match words {
-        [map, ..] if map.starts_with("stead") => Err("is of a map whose name begins with `stead`: those are Stead's own".to_owned()),
+        [map, ..] if map.starts_with("stead") => {
+            Err("is of a map whose name begins with `stead`: those are Stead's own".to_owned())
+        }
         [_, _, _] => Ok(()),
         _ => Err("has to have three words: map, user of the server, role".to_owned()),
     }

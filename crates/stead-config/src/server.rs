@@ -134,7 +134,8 @@ impl Mapping<'_> {
 
     /// Every `debian` option names a Debian input.
     fn check_debian_inputs(&self) -> Result<(), Failure> {
-        let mut paths: Vec<Vec<&str>> = vec![vec!["services", "nginx", "debian"], vec!["services", "postgresql", "debian"]];
+        let mut paths: Vec<Vec<&str>> =
+            vec![vec!["services", "nginx", "debian"], vec!["services", "postgresql", "debian"]];
         for parent in ["apps", "runtimes"] {
             let names =
                 self.configuration.get(parent).into_iter().flat_map(Node::fields).map(|(name, _)| name.as_str());

@@ -128,7 +128,8 @@ fn longest(candidate: &Generation) -> u32 {
 
 /// For how many milliseconds those units have to stay up: as long as the most careful of their apps says.
 fn soak(candidate: &Generation, is_meant: impl Fn(&UnitName) -> bool) -> u32 {
-    let serves = |unit: &Unit| matches!(unit.role, Role::App { .. } | Role::Service {} | Role::Database {} | Role::Nginx {});
+    let serves =
+        |unit: &Unit| matches!(unit.role, Role::App { .. } | Role::Service {} | Role::Database {} | Role::Nginx {});
     let of = |unit: &Unit| match &unit.role {
         Role::App { health: Some(health), .. } => health.soak,
         _ => Health::SOAK,

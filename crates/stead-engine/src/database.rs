@@ -100,15 +100,24 @@ mod tests {
         let parent = Generation::empty("test".parse().unwrap());
         let candidate = with("a2", "d1", "s1", "r1");
         let log = deployed(&parent, &candidate, true);
-        in_order(&log, &["start stead-postgresql-setup.service stead-postgresql.service", "start stead-web@a2", "confirm"]);
-        in_order(&deployed(&parent, &candidate, false), &["start stead-postgresql-setup", "stop stead-nginx-80.socket"]);
+        in_order(
+            &log,
+            &["start stead-postgresql-setup.service stead-postgresql.service", "start stead-web@a2", "confirm"],
+        );
+        in_order(
+            &deployed(&parent, &candidate, false),
+            &["start stead-postgresql-setup", "stop stead-nginx-80.socket"],
+        );
     }
 
     #[test]
     fn a_changed_configuration_or_role_is_read_before_the_new_app_starts_and_read_back_when_that_is_sick() {
         let parent = with("a1", "d1", "s1", "r1");
         let log = deployed(&parent, &with("a2", "d1", "s2", "r2"), true);
-        in_order(&log, &["await_armed", "reload stead-postgresql.service", "reload stead-postgresql-setup", "start stead-web@a2"]);
+        in_order(
+            &log,
+            &["await_armed", "reload stead-postgresql.service", "reload stead-postgresql-setup", "start stead-web@a2"],
+        );
         let log = deployed(&parent, &with("a2", "d1", "s2", "r2"), false);
         in_order(&log, &["start stead-web@a2", "activate", "reload stead-postgresql.service"]);
         assert!(!log.iter().any(|effect| effect.starts_with("restart") || effect.starts_with("stop stead-postgresql")));
@@ -117,7 +126,8 @@ mod tests {
     #[test]
     fn a_changed_server_is_restarted_once_and_back_when_the_app_is_sick() {
         let parent = with("a1", "d1", "s1", "r1");
-        let restarts = |log: &[String]| log.iter().filter(|effect| effect.starts_with("restart stead-postgresql")).count();
+        let restarts =
+            |log: &[String]| log.iter().filter(|effect| effect.starts_with("restart stead-postgresql")).count();
         let log = deployed(&parent, &with("a2", "d2", "s1", "r1"), true);
         in_order(&log, &["await_armed", "restart stead-postgresql.service", "start stead-web@a2"]);
         assert_eq!(restarts(&log), 1);

@@ -8,8 +8,8 @@
 //! Reading order: [`table`], [`effects`], [`converge`], [`run`].
 
 pub mod converge;
-pub mod effects;
 mod database;
+pub mod effects;
 mod firewall;
 mod proof;
 pub mod run;

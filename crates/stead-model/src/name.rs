@@ -297,7 +297,9 @@ mod tests {
 
     #[test]
     fn names_in_databases_need_no_quotes_and_are_nobody_elses() {
-        for text in ["", "A", "a-b", "a b", "1a", "a\"b", "a';drop", "a;", "postgres", "pg_x", "template1", &"a".repeat(64)] {
+        for text in
+            ["", "A", "a-b", "a b", "1a", "a\"b", "a';drop", "a;", "postgres", "pg_x", "template1", &"a".repeat(64)]
+        {
             assert!(text.parse::<SqlName>().is_err(), "{text:?}");
         }
         assert!("bill_tracker2".parse::<SqlName>().is_ok() && "_x".parse::<SqlName>().is_ok());

@@ -45,11 +45,8 @@ pub(crate) fn of_app(
     let (port, socket) = (postgresql.port(), layout::POSTGRESQL_SOCKET);
     // libpq's manual, section 34.1.1.2: without a host before the name, the parameter says it.
     let mut url = format!("postgresql://{database}@/{database}?host={socket}");
-    let mut told = vec![
-        ("PGDATABASE", database.to_string()),
-        ("PGHOST", socket.to_owned()),
-        ("PGUSER", database.to_string()),
-    ];
+    let mut told =
+        vec![("PGDATABASE", database.to_string()), ("PGHOST", socket.to_owned()), ("PGUSER", database.to_string())];
     if port != Postgresql::PORT {
         url.push_str(&format!("&port={port}"));
         told.push(("PGPORT", port.to_string()));
@@ -164,12 +161,7 @@ fn setup_unit(postgresql: &Postgresql, runtime: &Hash) -> Result<UnitFile, PlanE
 }
 
 /// Where it runs, and what is taken away from it.
-fn surround(
-    unit: &mut UnitFile,
-    postgresql: &Postgresql,
-    runtime: &Hash,
-    has_network: bool,
-) -> Result<(), PlanError> {
+fn surround(unit: &mut UnitFile, postgresql: &Postgresql, runtime: &Hash, has_network: bool) -> Result<(), PlanError> {
     unit.line("StateDirectory", state(postgresql).trim_start_matches("/var/lib/")).line("StateDirectoryMode", "0700");
     // Parent folders, never the pointer itself: a bound pointer would go on leading to the old generation.
     let parents = [layout::GENERATIONS, layout::RUN].map(str::to_owned);

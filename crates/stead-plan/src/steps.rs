@@ -198,9 +198,9 @@ impl Step {
     /// What people notice of it.
     pub fn pause(&self) -> Pause {
         match self {
-            Step::Replace { .. }
-            | Step::Restart { .. }
-            | Step::Database { change: DatabaseChange::Restart, .. } => Pause::Short,
+            Step::Replace { .. } | Step::Restart { .. } | Step::Database { change: DatabaseChange::Restart, .. } => {
+                Pause::Short
+            }
             Step::StopSocket { .. } | Step::Stop { end: End::Stops, .. } => Pause::Ends,
             _ => Pause::None,
         }

@@ -73,7 +73,8 @@ pub(crate) fn guarded(mut generation: Generation, rules: &str, text: &str) -> Ge
 /// The generation with a database: its server, what that reads again, and what makes roles in it.
 pub(crate) fn with_database(mut generation: Generation, server: &str, configuration: &str, roles: &str) -> Generation {
     let mut add = |name: &str, text: &str, reload: &str| {
-        let unit = Unit { digest: digest(text), reload_digest: Some(digest(reload)), role: Role::Database {}, start: true };
+        let unit =
+            Unit { digest: digest(text), reload_digest: Some(digest(reload)), role: Role::Database {}, start: true };
         generation.units.insert(name.parse().unwrap(), unit);
     };
     add("stead-postgresql.service", server, configuration);

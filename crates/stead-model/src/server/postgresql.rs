@@ -107,7 +107,7 @@ impl Postgresql {
 }
 
 /// Settings that PostgreSQL 13 to 18 read when they start, and never again (`pg_settings`, context `postmaster`).
-const READ_AT_START: [&str; 64] = [
+const READ_AT_START: [&str; 65] = [
     "archive_mode",
     "autovacuum_freeze_max_age",
     "autovacuum_max_workers",
@@ -124,6 +124,7 @@ const READ_AT_START: [&str; 64] = [
     "hot_standby",
     "huge_page_size",
     "huge_pages",
+    "ignore_invalid_pages",
     "io_max_combine_limit",
     "io_max_concurrency",
     "io_method",

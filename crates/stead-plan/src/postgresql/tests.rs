@@ -66,7 +66,9 @@ fn it_becomes_these_files() {
     let all = everything(&planned);
     let is_meant = |file: &&str| {
         let name = file.lines().next().unwrap_or_default();
-        (name.contains("postgresql") || name.contains("bill-tracker@")) && !name.contains(".sh") && !name.contains(" -> ")
+        (name.contains("postgresql") || name.contains("bill-tracker@"))
+            && !name.contains(".sh")
+            && !name.contains(" -> ")
     };
     let files: Vec<&str> = all.split("==== ").filter(is_meant).collect();
     insta::assert_snapshot!(files.join("==== "));
@@ -128,7 +130,10 @@ fn an_app_that_says_its_database_itself_is_not_told_another_one() {
     fixture.app().environment.insert("DATABASE_URL".parse().unwrap(), "postgres:///own".to_owned());
     set(&mut fixture, "port", "5433");
     let unit = file(&fixture.plan(), "units/stead-bill-tracker@", ".service");
-    assert!(unit.contains("Environment=\"DATABASE_URL=postgres:///own\"\n") && !unit.contains("postgresql://"), "{unit}");
+    assert!(
+        unit.contains("Environment=\"DATABASE_URL=postgres:///own\"\n") && !unit.contains("postgresql://"),
+        "{unit}"
+    );
     assert!(unit.contains("\"PGPORT=5433\"") && unit.contains("\"PGUSER=tracker\""), "{unit}");
 }
 
@@ -163,7 +168,9 @@ MemTotal:  $2 kB"
 "#
     .to_owned();
     groups.iter().for_each(|(path, text)| script.push_str(&format!("write groups/{path} {text}\n")));
-    script.push_str("CORES=$3 MEMINFO=meminfo CGROUP=cgroup GROUPS_ROOT=groups sh -c \"$1\" sh /none state sizes\ncat sizes\n");
+    script.push_str(
+        "CORES=$3 MEMINFO=meminfo CGROUP=cgroup GROUPS_ROOT=groups sh -c \"$1\" sh /none state sizes\ncat sizes\n",
+    );
     let (memory, cores) = (memory.to_string(), cores.to_string());
     let output = Command::new("/bin/sh").args(["-c", &script, "sh", PREPARE, &memory, &cores]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -180,7 +187,8 @@ fn sizes_follow_the_memory_that_there_is_for_it_and_the_cores() {
     assert_eq!((of("max_worker_processes"), of("max_parallel_workers_per_gather")), ("8", "0"));
 
     // A limit of any group above it counts, in both kinds of groups; one that is none does not.
-    let unlimited = [("system.slice/p.service/memory.max", "max"), ("memory/a/memory.limit_in_bytes", "9223372036854771712")];
+    let unlimited =
+        [("system.slice/p.service/memory.max", "max"), ("memory/a/memory.limit_in_bytes", "9223372036854771712")];
     assert_eq!(sizes(8_000_000, &unlimited, 16)["shared_buffers"], "1000000kB");
     let limited = [("system.slice/memory.max", "2147483648")];
     assert_eq!(sizes(8_000_000, &limited, 16)["shared_buffers"], "262144kB");
