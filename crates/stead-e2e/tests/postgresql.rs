@@ -73,7 +73,7 @@ impl Shop {
     fn write(&self, postgresql: &str, apps: &str) {
         let extra = format!("  services.postgresql = {{ enable = true, {postgresql} }},\n{apps}");
         Small { has_app: false, extra, ..Small::default() }.write(&self.stage.project);
-        fs::write(self.stage.project.join("app/server.py"), APP).unwrap();
+        fs::write(self.stage.project.join("app/server.py"), APP).expect("a file can be written");
     }
 
     /// PostgreSQL's main process: another one, if it was restarted.
@@ -81,12 +81,15 @@ impl Shop {
         self.stage.lab.show(UNIT, "MainPID")
     }
 
-    /// Asks the database as its owner, from inside its own file system.
+    /// Runs one of its programs in its own file system, as a user of the server.
+    fn enter(&self, user: &str, command: &str) -> Outcome {
+        let enter = "nsenter --target $(systemctl show -P MainPID stead-postgresql) --mount --root";
+        self.stage.lab.try_run(&format!("{enter} --setuid $(id -u {user}) --setgid 65534 {PROGRAMS}/{command}"))
+    }
+
+    /// Asks the database as its owner.
     fn try_ask(&self, user: &str, question: &str) -> Outcome {
-        let enter =
-            format!("nsenter --target {} --mount --root --setuid \"$(id -u {user})\" --setgid 65534", self.process());
-        let psql = format!("{PROGRAMS}/psql -X -h /run/stead/postgresql -U postgres -d postgres -At");
-        self.stage.lab.try_run(&format!("{enter} {psql} -c \"{question}\""))
+        self.enter(user, &format!("psql -X -h /run/stead/postgresql -U postgres -d postgres -At -c \"{question}\""))
     }
 
     #[track_caller]
@@ -107,8 +110,17 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     let (stage, lab) = (&shop.stage, &shop.stage.lab);
     let first = app("shop", 5000, "");
 
+    // Somebody else's, on the port that is wanted on the network.
+    shop.write("enableTCPIP = true", &first);
+    lab.run("systemd-run --quiet --unit=foreign systemd-socket-activate --listen=5432 /bin/cat");
+    wait::until_is("the foreign server", Duration::from_secs(10), 0, || {
+        lab.try_run("ss -Hltn 'sport = 5432' | grep -q .").status
+    });
+    stage.stead_in_words(&["up"]).exits(3).tells("services.postgresql.enableTCPIP: port 5432 is taken");
+    lab.run("systemctl stop foreign");
+
     // Data of another major version, which nobody may begin without by mistake.
-    shop.write("", &first);
+    shop.write("initialScript = \"CREATE ROLE reader;\"", &first);
     lab.run(&format!("mkdir -p {DATA}/14/data && echo 14 >{DATA}/14/data/PG_VERSION"));
     let refused = stage.stead_in_words(&["up"]).exits(3);
     let refused =
@@ -120,6 +132,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     stage.stead(&["up"]).well();
     shop.says("shop", "/", "shop 0");
     shop.says("shop", "/add", "shop 1");
+    assert_eq!(shop.ask("select count(*) from pg_roles where rolname = 'reader'"), "1");
     let process = shop.process();
     for unit in [UNIT, "stead-postgresql-setup.service"] {
         lab.run(&format!("systemd-analyze security --no-pager --threshold=15 '{unit}'"));
@@ -132,7 +145,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     // Every setting that PostgreSQL reads at a start alone is known as one.
     let at_start = shop.ask("select name from pg_settings where context = 'postmaster'");
     let unknown: BTreeSet<&str> =
-        at_start.lines().filter(|name| !name.parse::<SettingName>().unwrap().takes_restart()).collect();
+        at_start.lines().filter(|name| !name.parse::<SettingName>().expect("it is a name").takes_restart()).collect();
     assert_eq!(unknown, BTreeSet::new());
     // Only root and PostgreSQL itself are its owner.
     let other = shop.try_ask("stead-shop", "select 1");
@@ -140,7 +153,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
 
     // Another app, role and setting: nothing is restarted.
     let both = format!("{first}{}", app("stock", 5001, ""));
-    let users = "ensureDatabases = [\"extra\"], ensureUsers = [{ name = \"extra\", ensureDBOwnership = true, ensureClauses.createdb = true }], ";
+    let users = "ensureDatabases = [\"extra\"], ensureUsers = [{ name = \"extra\", ensureDBOwnership = true, ensureClauses.createdb = true }], authentication = \"local extra extra trust\",";
     shop.write(&format!("{users} settings.work_mem = \"7MB\""), &both);
     let plan = stage.stead_in_words(&["plan"]).well();
     assert!(plan.stdout.contains("reload stead-postgresql.service") && !plan.stdout.contains("restart"), "{plan}");
@@ -152,6 +165,9 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
         shop.ask("select rolcreatedb, pg_get_userbyid(datdba) from pg_roles, pg_database where rolname = 'extra' and datname = 'extra'"),
         "t|extra"
     );
+    let trusted =
+        shop.enter("stead-shop", "psql -X -h /run/stead/postgresql -U extra -d extra -At -c 'select current_user'");
+    assert_eq!(trusted.well().stdout, "extra\n");
     assert_eq!(shop.process(), process, "never restarted");
 
     // What PostgreSQL refuses is told before anything is touched.
@@ -193,4 +209,15 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     assert_eq!((shop.ask("show max_connections").as_str(), shop.ask("show work_mem").as_str()), ("100", "7MB"));
     shop.says("shop", "/add", "shop 4");
     shop.says("stock", "/", "stock 1");
+
+    // What the refusal of another version says, by hand on the server.
+    let dump = lab.run(&format!(
+        "nsenter -t $(systemctl show -P MainPID stead-postgresql) -m -r {PROGRAMS}/pg_dumpall -h /run/stead/postgresql -U postgres"
+    ));
+    assert!(dump.contains("CREATE DATABASE shop") && dump.contains("COPY public.visits"), "{dump}");
+
+    // Without Stead the data stay, and whose they are.
+    stage.stead(&["leave", "--yes"]).well();
+    lab.run(&format!("test -e {DATA}/15/data/PG_VERSION && id stead-postgresql"));
+    assert_eq!(lab.units("stead-*"), [""; 0]);
 }

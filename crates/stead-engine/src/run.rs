@@ -551,7 +551,8 @@ mod tests {
                 let stops = old.iter().map(|old| format!("stop {old}"));
                 stops.chain([format!("start {unit}")]).collect()
             }
-            Step::Restart { unit } | Step::Database { unit, change: DatabaseChange::Restart } => {
+            Step::Restart { unit }
+            | Step::Database { unit, change: DatabaseChange::Restart | DatabaseChange::Again } => {
                 vec![format!("restart {unit}")]
             }
             Step::Reload { unit } | Step::Guard { unit, .. } | Step::Database { unit, .. } => {

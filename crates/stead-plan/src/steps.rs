@@ -148,6 +148,8 @@ pub enum DatabaseChange {
     Reload,
     /// It is started anew: its programs or a setting that takes it changed.
     Restart,
+    /// What makes roles and databases is run again: nobody is connected to it.
+    Again,
 }
 
 /// Why nginx is reloaded.
@@ -300,6 +302,7 @@ pub fn describe(step: &Step) -> String {
         Step::Reload { unit } => format!("reload {unit}"),
         Step::Database { unit, change: DatabaseChange::Start } => format!("start {unit}"),
         Step::Database { unit, change: DatabaseChange::Reload } => format!("reload {unit}"),
+        Step::Database { unit, change: DatabaseChange::Again } => format!("see to roles and databases ({unit})"),
         Step::Database { unit, change: DatabaseChange::Restart } => {
             format!("restart the database, which ends its connections ({unit})")
         }
@@ -382,9 +385,11 @@ fn guard(from: &Generation, to: &Generation) -> Option<Step> {
 /// The server before what needs it.
 fn database(from: &Generation, to: &Generation) -> Vec<Step> {
     let units = to.units.iter().rev().filter(|(_, unit)| unit.start && matches!(unit.role, Role::Database {}));
+    let serves = |name: &UnitName| to.postgresql.as_ref().is_some_and(|part| part.unit == *name);
     let step = |(name, unit): (&UnitName, &Unit)| {
         let change = match from.units.get(name) {
-            Some(known) if known.start && known.digest != unit.digest => DatabaseChange::Restart,
+            Some(known) if known.start && known.digest != unit.digest && serves(name) => DatabaseChange::Restart,
+            Some(known) if known.start && known.digest != unit.digest => DatabaseChange::Again,
             Some(known) if known.start && known.reload_digest != unit.reload_digest => DatabaseChange::Reload,
             Some(known) if known.start => return None,
             _ => DatabaseChange::Start,
