@@ -129,7 +129,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     assert_eq!(lab.units("stead-postgresql*"), [""; 0]);
     lab.run(&format!("rm -r {DATA}"));
 
-    stage.stead(&["up"]).well();
+    stage.stead(&["up", "--soak", "0"]).well();
     shop.says("shop", "/", "shop 0");
     shop.says("shop", "/add", "shop 1");
     assert_eq!(shop.ask("select count(*) from pg_roles where rolname = 'reader'"), "1");
@@ -157,7 +157,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     shop.write(&format!("{users} settings.work_mem = \"7MB\""), &both);
     let plan = stage.stead_in_words(&["plan"]).well();
     assert!(plan.stdout.contains("reload stead-postgresql.service") && !plan.stdout.contains("restart"), "{plan}");
-    stage.stead(&["up"]).well();
+    stage.stead(&["up", "--soak", "0"]).well();
     shop.says("stock", "/add", "stock 1");
     shop.says("shop", "/", "shop 1");
     assert_eq!(shop.ask("show work_mem"), "7MB");
@@ -188,7 +188,7 @@ fn postgresql_is_ready_before_its_apps_and_no_change_failure_or_power_cut_loses_
     stage.stead(&["update"]).well();
     let plan = stage.stead_in_words(&["plan"]).well();
     assert!(plan.stdout.contains("restart the database, which ends its connections"), "{plan}");
-    stage.stead(&["up"]).well();
+    stage.stead(&["up", "--soak", "0"]).well();
     assert_ne!(shop.process(), process);
     assert_eq!(shop.ask("show max_connections"), "50");
     shop.ask("create extension ip4r");
