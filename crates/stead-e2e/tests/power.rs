@@ -103,7 +103,7 @@ fn a_certificate_is_whole_when_the_power_goes_while_it_is_written(stage: &Stage,
     small.write(&stage.project);
     let swappiness = stage.lab.run("cat /proc/sys/vm/swappiness");
     let settings = "cat /proc/sys/vm/swappiness; grep -o '^/dev/zram0 ' /proc/swaps;
-        grep -o '.zstd.' /sys/block/zram0/comp_algorithm; swapon --show=NAME,SIZE --noheadings --bytes | grep file; stat -c %a /var/swapfile 2>&1 || true";
+        grep -o '.zstd.' /sys/block/zram0/comp_algorithm; swapon --show=NAME,SIZE --noheadings --bytes | grep file | tr -s ' '; stat -c %a /var/swapfile 2>&1 || true";
     stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
     let set = "7\n/dev/zram0 \n[zstd]\n/var/swapfile 67104768\n600";
     assert_eq!(stage.lab.run(settings), set);
