@@ -160,7 +160,14 @@ fn a_secret_is_not_on_the_disk_when_memory_is(stage: &Stage, small: &Small, pati
     const SECRET: &str = "planted-secret-3c9a";
     const CONTROL: &str = "planted-control-3c9a";
     let host = stage.lab.run("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
-    let readers = format!("[servers]\nsmall = \"{host}\"\n\n[secrets]\nkey = [\"servers\"]\n");
+    let own = stage.lab.folder().join("operator");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&own).status();
+    assert!(made.expect("ssh-keygen can be run").success());
+    let operator = fs::read_to_string(own.with_extension("pub")).expect("it was made");
+    let readers = format!(
+        "[operators]\nme = \"{}\"\n\n[servers]\nsmall = \"{host}\"\n\n[secrets]\nkey = [\"operators\", \"servers\"]\n",
+        operator.trim()
+    );
     fs::create_dir_all(stage.project.join("secrets")).expect("a folder can be made");
     fs::write(stage.project.join("secrets/readers.toml"), readers).expect("a file can be written");
     let mut set = stage.command(&["secret", "set", "key"]);
@@ -170,13 +177,14 @@ fn a_secret_is_not_on_the_disk_when_memory_is(stage: &Stage, small: &Small, pati
     // Into the swap file alone, which cannot be searched from inside; going on with the next deploy is the deploy's affair.
     stage.lab.run("swapoff /dev/zram0");
     let swap = "swapDevices = [{ device = \"/var/swapfile\", size = 64 }],";
-    small.write(&stage.project);
-    let module =
-        format!("fun {{ secret, .. }} => {{\n{patient}\n{swap}\napps.hello.environment.KEY = secret \"key\",\n}}\n");
+    let prelude = "held = open(os.environ['CREDENTIALS_DIRECTORY'] + '/key').read()".into();
+    Small { prelude, ..small.clone() }.write(&stage.project);
+    let credential = "apps.hello.credentials.key = secret \"key\",";
+    let module = format!("fun {{ secret, .. }} => {{\n{patient}\n{swap}\n{credential}\n}}\n");
     fs::write(stage.project.join("extra.ncl"), module).expect("a file can be written");
     stage.stead(&["up", "--confirm-deadline", "240", "--soak", "0"]).well();
-    let holds = "grep -c KEY=planted-secret /proc/$(systemctl show --value -p MainPID 'stead-hello@*.service' | grep -m 1 .)/environ";
-    assert_eq!(stage.lab.run(holds), "1", "the app has it in its memory");
+    let given = stage.lab.run("grep -rlsa planted-secre[t] /run/credentials | wc -l");
+    assert_eq!(given, "1", "the app has read it: it would not have started else");
 
     let fill = "my @all; while (1) { push @all, chr(65 + rand 26) x 4000000;
         open(my $swaps, \"<\", \"/proc/swaps\"); my ($used) = map { /swapfile\\s+file\\s+\\d+\\s+(\\d+)/ } <$swaps>;

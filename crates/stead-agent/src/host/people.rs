@@ -146,5 +146,6 @@ pub(crate) fn let_go(with_data: bool) -> Result<Vec<String>, Error> {
             stay.push(format!("the user {name}, who cannot log in any more and has files"));
         }
     }
+    stay.sort();
     Ok(stay)
 }
