@@ -5,13 +5,16 @@
 //! settling twice is settling once, and that what is as it should be is not written. At a boot `stead-host.service` settles
 //! to the generation that comes up.
 
+pub(crate) mod people;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use stead_host::settings::{self, Prior};
-use stead_host::{people, sshd, zram};
+use stead_host::{sshd, zram};
 use stead_model::generation::Generation;
+use stead_model::hash::Hash;
 use stead_model::host::{User, Zram};
 use stead_model::layout;
 use stead_model::name::{Sysctl, UserName};
@@ -45,7 +48,7 @@ pub enum Error {
     Active(String),
 }
 
-/// A setting, by what it is about; in the order in which they are set: sshd comes last, when the people are there whom it lets in.
+/// A setting, by what it is about; in the order in which they are set, people apart, who come first: sshd comes last, when those are there whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Key {
@@ -56,7 +59,12 @@ enum Key {
     Swap(AbsolutePath),
     Zram,
     User(UserName),
-    Member { user: UserName, group: UserName },
+    /// That the account of somebody who is not declared any more is shut.
+    Shut(UserName),
+    Member {
+        user: UserName,
+        group: UserName,
+    },
     Sudo(UserName),
     Keys(UserName),
     Sshd,
@@ -77,9 +85,6 @@ enum Wanted {
     Sshd(sshd::Told),
 }
 
-/// What [`Prior::Value`] is of something that was there before Stead, and stays.
-const THERE: &str = "there";
-
 impl Key {
     fn option(&self) -> String {
         match self {
@@ -89,7 +94,7 @@ impl Key {
             Self::File(path) => format!("environment.etc.\"{}\"", path.as_str().trim_start_matches("/etc/")),
             Self::Swap(path) => format!("swapDevices ({path})"),
             Self::Zram => "zramSwap".to_owned(),
-            Self::User(name) => format!("users.users.{name}"),
+            Self::User(name) | Self::Shut(name) => format!("users.users.{name}"),
             Self::Member { user, .. } => format!("users.users.{user}.extraGroups"),
             Self::Sudo(name) => format!("users.users.{name}.passwordlessSudo"),
             Self::Keys(name) => format!("users.users.{name}.openssh.authorizedKeys.keys"),
@@ -109,8 +114,12 @@ impl Key {
             Self::Sysctl(name) => Ok(settings::sysctl(name).map_or(Prior::Absent, Prior::Value)),
             Self::File(path) => settings::look(Path::new(path.as_str())),
             Self::Swap(_) | Self::Zram => Ok(Prior::Absent),
-            Self::User(name) => Ok(there(people::account(name).is_some())),
-            Self::Member { user, group } => Ok(there(people::is_member(user, group))),
+            // Who is whose is noted when somebody is made.
+            Self::User(_) | Self::Shut(_) => Ok(Prior::Absent),
+            Self::Member { user, group } if stead_host::people::is_member(user, group) => {
+                Ok(Prior::Value("member".to_owned()))
+            }
+            Self::Member { .. } => Ok(Prior::Absent),
             Self::Sudo(name) => settings::look(&sudo_file(name)),
             Self::Keys(name) => settings::look(&sshd::keys_file(name)),
             Self::Sshd => settings::look(Path::new(sshd::DROP_IN)),
@@ -118,17 +127,7 @@ impl Key {
         .map_err(self.failed())
     }
 
-    /// Returns whether it is as it was before; `false`: something of somebody's would be lost by that, and it stays.
-    fn put_back(&self, prior: &Prior) -> Result<bool, Error> {
-        match self {
-            Self::User(name) if *prior == Prior::Absent => return self.done(people::remove(name, false)),
-            Self::Member { user, group } if *prior == Prior::Absent => {
-                return self.done(people::part(user, group)).map(|()| true);
-            }
-            Self::User(_) | Self::Member { .. } => return Ok(true),
-            Self::Sshd => return self.put_back_sshd(prior).map(|()| true),
-            _ => {}
-        }
+    fn put_back(&self, prior: &Prior) -> Result<(), Error> {
         match self {
             Self::HostName => {
                 settings::put_back(settings::host_name_file(), prior).and_then(|()| settings::take_up_host_name())
@@ -142,14 +141,18 @@ impl Key {
             Self::File(path) => settings::put_back(Path::new(path.as_str()), prior),
             Self::Swap(path) => settings::swap_off(Path::new(path.as_str())),
             Self::Zram => zram::off(),
+            Self::Member { user, group } if *prior == Prior::Absent => {
+                stead_host::people::part(user, group).map_err(Into::into)
+            }
             Self::Sudo(name) => settings::put_back(&sudo_file(name), prior),
             Self::Keys(name) => {
                 settings::put_back(&sshd::keys_file(name), prior).inspect(|()| sshd::drop_keys_folder())
             }
-            Self::User(_) | Self::Member { .. } | Self::Sshd => Ok(()),
+            Self::Sshd => return self.put_back_sshd(prior),
+            // People are more than a setting: `crate::host::people`.
+            Self::User(_) | Self::Shut(_) | Self::Member { .. } => Ok(()),
         }
         .map_err(self.failed())
-        .map(|()| true)
     }
 
     fn done<T>(&self, result: Result<T, stead_host::run::RunError>) -> Result<T, Error> {
@@ -158,26 +161,34 @@ impl Key {
 
     fn put_back_sshd(&self, prior: &Prior) -> Result<(), Error> {
         let place = Path::new(sshd::DROP_IN);
-        let found = settings::look(place).map_err(self.failed())?;
-        if found == *prior {
-            return Ok(());
+        let told = |error: sshd::Error| refused_by_sshd(&error, None);
+        if settings::look(place).map_err(self.failed())? != *prior {
+            sshd::will_change().map_err(told)?;
+            settings::put_back(place, prior).map_err(self.failed())?;
         }
-        settings::put_back(place, prior).map_err(self.failed())?;
-        sshd::take_up().map_err(|error| refused_by_sshd(&error, None))
+        sshd::take_up().map_err(told)
     }
 
-    /// sshd is told only what it has tested; what it refuses goes, also when it did not refuse it before an update of its own.
+    /// sshd is told only what it has tested; what it refuses goes, also when it did not refuse it before an update of its own. Where it
+    /// refuses something else, nothing changes by that.
     fn set_sshd(&self, told: &sshd::Told) -> Result<(), Error> {
         let place = Path::new(sshd::DROP_IN);
-        let text = sshd::text(told).map_err(|error| refused_by_sshd(&error, Some(told)))?;
+        let refused = |error: sshd::Error| refused_by_sshd(&error, Some(told));
+        let text = sshd::text(told).map_err(refused)?;
         let before = settings::look(place).map_err(self.failed())?;
+        let is_new = !matches!(&before, Prior::File { content, .. } if *content == text.as_bytes());
+        if is_new {
+            sshd::will_change().map_err(refused)?;
+        }
         settings::write(place, text.as_bytes(), 0o644, None).map_err(self.failed())?;
-        let is_new = settings::look(place).map_err(self.failed())? != before;
         if let Err(error) = sshd::test() {
             settings::put_back(place, if is_new { &before } else { &Prior::Absent }).map_err(self.failed())?;
-            return Err(refused_by_sshd(&error, Some(told)));
+            if !is_new && sshd::test().is_err() {
+                settings::write(place, text.as_bytes(), 0o644, None).map_err(self.failed())?;
+            }
+            return Err(refused(error));
         }
-        if is_new { sshd::take_up().map_err(|error| refused_by_sshd(&error, Some(told))) } else { Ok(()) }
+        sshd::take_up().map_err(refused)
     }
 
     fn set(&self, wanted: &Wanted) -> Result<(), Error> {
@@ -190,8 +201,7 @@ impl Key {
                 .and_then(|bytes| settings::write(Path::new(path.as_str()), &bytes, *mode, None)),
             (Self::Swap(path), Wanted::Swap(size)) => settings::swap_on(Path::new(path.as_str()), *size),
             (_, Wanted::Zram(zram)) => zram::on(zram),
-            (Self::User(name), Wanted::User(user)) => people::make(name, user).map_err(settings::Error::from),
-            (Self::Member { user, group }, _) => people::join(user, group).map_err(settings::Error::from),
+            (Self::Member { user, group }, _) => stead_host::people::join(user, group).map_err(settings::Error::from),
             (Self::Sudo(name), _) => settings::write(
                 &sudo_file(name),
                 format!("{name} ALL=(ALL:ALL) NOPASSWD: ALL\n").as_bytes(),
@@ -211,10 +221,6 @@ impl Key {
     }
 }
 
-fn there(is_there: bool) -> Prior {
-    if is_there { Prior::Value(THERE.to_owned()) } else { Prior::Absent }
-}
-
 /// What lets a user do everything (`sudoers(5)`, "Including other files from within sudoers": no dot in the name).
 fn sudo_file(name: &UserName) -> PathBuf {
     Path::new(SUDOERS).join(format!("stead-{name}"))
@@ -227,6 +233,10 @@ fn refused_by_sshd(error: &sshd::Error, told: Option<&sshd::Told>) -> Error {
     const SETTINGS: &str = "services.openssh.settings";
     let keyword = match error {
         sshd::Error::Refused { keyword, .. } | sshd::Error::Overruled { keyword } => keyword.as_ref(),
+        sshd::Error::Matched { keyword } | sshd::Error::WithoutEffect { keyword } => Some(keyword),
+        sshd::Error::KeysElsewhere { user } => {
+            return Error::Unfit { option: Key::Keys(user.clone()).option(), problem: error.to_string() };
+        }
         _ => None,
     };
     // Lines that nobody declared are there for keys.
@@ -282,9 +292,10 @@ fn wanted(generation: &Generation) -> BTreeMap<Key, Wanted> {
             all.insert(Key::Keys(name.clone()), Wanted::Keys(text));
         }
     }
-    let has_keys = host.users.values().any(|user| !user.keys.is_empty());
-    if has_keys || !host.sshd.is_empty() {
-        all.insert(Key::Sshd, Wanted::Sshd(sshd::Told { settings: host.sshd.clone(), has_keys }));
+    let with_keys = host.users.iter().filter(|(_, user)| !user.keys.is_empty());
+    let told = sshd::Told { settings: host.sshd.clone(), keys_of: with_keys.map(|(name, _)| name.clone()).collect() };
+    if !told.settings.is_empty() || !told.keys_of.is_empty() {
+        all.insert(Key::Sshd, Wanted::Sshd(told));
     }
     all
 }
@@ -313,6 +324,17 @@ impl Record {
         settings::write(path, &text, 0o600, None).map_err(|error| failed(&error))
     }
 
+    /// Notes how something was, durably.
+    fn note(&mut self, key: Key, prior: Prior) -> Result<(), Error> {
+        self.0.push((key, prior));
+        self.write()
+    }
+
+    fn forget(&mut self, key: &Key) -> Result<(), Error> {
+        self.0.retain(|(known, _)| known != key);
+        self.write()
+    }
+
     fn knows(&self, key: &Key) -> bool {
         self.prior(key).is_some()
     }
@@ -322,49 +344,59 @@ impl Record {
     }
 }
 
-/// Brings the machine to what a generation says.
+/// Brings the machine to what a generation says. `candidate` is the one that is under way, to which or from which it goes.
 ///
 /// # Errors
-/// The first setting that cannot be set or put back. Those before it are; settling again goes on from there.
-pub(crate) fn settle(generation: &Generation) -> Result<(), Error> {
+/// The first setting that cannot be set or put back. All others are all the same: one parameter that the kernel does not have
+/// must not keep sshd as a trial wanted it.
+pub(crate) fn settle(generation: &Generation, candidate: Option<&Hash>) -> Result<(), Error> {
     let wanted = wanted(generation);
     let mut record = Record::read()?;
-    let gone: Vec<(Key, Prior)> = record.0.iter().filter(|(key, _)| !wanted.contains_key(key)).cloned().collect();
-    // In the other order than they were set in: who is in no group any more can go.
-    for (key, prior) in gone.into_iter().rev() {
-        if key.put_back(&prior)? {
-            record.0.retain(|(known, _)| *known != key);
-            record.write()?;
+    let mut first = Ok(());
+    let mut note = |result: Result<(), Error>| {
+        if first.is_ok() {
+            first = result;
         }
+    };
+    let mut gone: Vec<(Key, Prior)> = record.0.iter().filter(|(key, _)| !wanted.contains_key(key)).cloned().collect();
+    // In the other order than they are set in: sshd first, and who is in no group any more can go.
+    gone.sort_by(|(one, _), (other, _)| other.cmp(one));
+    for (key, prior) in gone {
+        note(match &key {
+            Key::Shut(_) => Ok(()),
+            Key::User(name) => people::dismiss(&mut record, name, &prior, candidate),
+            _ => key.put_back(&prior).and_then(|()| record.forget(&key)),
+        });
     }
-    for (key, value) in &wanted {
-        if !record.knows(key) {
-            record.0.push((key.clone(), key.look()?));
-            record.write()?;
-        }
-        match (key, value) {
-            // Somebody who was there before is not made, nor changed.
-            (Key::User(_), _) if record.prior(key).is_some_and(|prior| *prior != Prior::Absent) => {}
-            _ => key.set(value)?,
-        }
+    // Who has a number gets it before anybody who takes the next free one.
+    let people = wanted.iter().filter_map(|(key, value)| match (key, value) {
+        (Key::User(name), Wanted::User(user)) => Some((name, user)),
+        _ => None,
+    });
+    for (name, user) in people.clone().filter(|(_, user)| user.uid.is_some()).chain(people) {
+        note(people::welcome(&mut record, name, user, candidate));
     }
-    tell_journald(generation)
+    for (key, value) in wanted.iter().filter(|(key, _)| !matches!(key, Key::User(_))) {
+        note(set(&mut record, key, value));
+    }
+    note(tell_journald(generation));
+    first
 }
 
-/// What stays of people when nothing asks for them any more: with what is theirs, it goes where that is said. Returns what stays.
-///
-/// # Errors
-/// When somebody cannot be removed.
-pub(crate) fn people_who_stay(with_data: bool) -> Result<Vec<String>, Error> {
-    let mut stay = Vec::new();
-    for (key, _) in &Record::read()?.0 {
-        let Key::User(name) = key else { continue };
-        let home = people::account(name).map(|account| account.home.display().to_string()).unwrap_or_default();
-        if !with_data || !key.done(people::remove(name, true))? {
-            stay.push(format!("the user {name}, who cannot log in any more and has {home}"));
-        }
+/// Sets one setting, whose value before is noted first.
+fn set(record: &mut Record, key: &Key, value: &Wanted) -> Result<(), Error> {
+    if !record.knows(key) {
+        record.note(key.clone(), key.look()?)?;
     }
-    Ok(stay)
+    if let Some(name) = people::of(key)
+        && stead_host::people::account(name).is_none()
+    {
+        // Whoever gets this name next is somebody else.
+        let prior = record.prior(key).cloned().unwrap_or(Prior::Absent);
+        key.put_back(&prior)?;
+        return Err(Error::Unfit { option: key.option(), problem: format!("there is no user `{name}` on the server") });
+    }
+    key.set(value)
 }
 
 fn tell_journald(generation: &Generation) -> Result<(), Error> {
@@ -390,7 +422,7 @@ pub fn settle_active() -> Result<(), Error> {
     let Some(id) = Store::active(Path::new(layout::RUN)).map_err(|error| failed(&error))? else { return Ok(()) };
     let store = Store::open(Path::new(layout::STATE)).map_err(|error| failed(&error))?;
     match store.generation(&id).map_err(|error| failed(&error))? {
-        Some(active) => settle(&active),
+        Some(active) => settle(&active, None),
         None => Ok(()),
     }
 }
@@ -434,12 +466,11 @@ pub(crate) fn check(generation: &Generation) -> Result<(), Error> {
                 }
             }
             (Key::User(name), Wanted::User(user)) => {
-                let is_made_here = record.prior(&key) == Some(&Prior::Absent);
-                if let Err(problem) = fits(name, user, is_made_here) {
+                if let Err(problem) = people::fits(&record, name, user) {
                     return unfit(problem);
                 }
             }
-            (Key::Member { group, .. }, _) if !people::is_group(group) => {
+            (Key::Member { group, .. }, _) if !stead_host::people::is_group(group) => {
                 return unfit(format!("there is no group `{group}` on the server"));
             }
             (Key::Sudo(_), _) if !Path::new(SUDOERS).is_dir() => {
@@ -456,46 +487,4 @@ pub(crate) fn check(generation: &Generation) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whether the machine can have this user; else, why not.
-fn fits(name: &UserName, user: &User, is_made_here: bool) -> Result<(), String> {
-    let account = people::account(name);
-    if let Some(shell) = &user.shell
-        && !Path::new(shell.as_str()).is_file()
-    {
-        return Err(format!("there is no shell {shell} on the server"));
-    }
-    match (&account, user.uid) {
-        (Some(account), Some(uid)) if account.uid != uid => {
-            return Err(format!("has the number {} on the server, which files there belong to: it stays", account.uid));
-        }
-        (None, Some(uid)) => {
-            if let Some(owner) = people::owner_of(uid) {
-                return Err(format!("the number {uid} is that of `{owner}` on the server"));
-            }
-        }
-        _ => {}
-    }
-    match account {
-        None if people::is_group(name) => {
-            Err("there is a group of this name on the server, which is somebody's".to_owned())
-        }
-        Some(account) if account.is_of_the_system() => {
-            Err("is a user of the system, which is not changed: take another name".to_owned())
-        }
-        Some(account) if !is_made_here => {
-            let differs = |declared: Option<&str>, found: &str| declared.is_some_and(|declared| declared != found);
-            let is_other = differs(user.shell.as_ref().map(AbsolutePath::as_str), &account.shell)
-                || differs(user.description.as_deref(), &account.description);
-            if is_other {
-                return Err(format!(
-                    "was there before Stead, as `{}` with the shell {}, and gets keys and groups only: leave out `description` and `shell`",
-                    account.description, account.shell
-                ));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
-    }
 }

@@ -18,6 +18,8 @@ use stead_store::Guard;
 
 /// The server that no generation is of.
 const NOBODY: &str = "nobody";
+/// Where systemd notes when a timer that makes up for lost time was last due (`systemd.timer(5)`, Persistent=).
+const STAMPS: &str = "/var/lib/systemd/timers";
 /// What outlives Stead, unless told otherwise.
 const DATA: [&str; 2] = [layout::SERVICE_STATE, layout::ACME];
 
@@ -52,7 +54,7 @@ pub(crate) fn leave(
         _ => {}
     }
     // Nothing asks for any setting any more, whatever was interrupted before.
-    host::settle(&Generation::empty(NOBODY.parse().expect("it is a name")))?;
+    host::settle(&Generation::empty(NOBODY.parse().expect("it is a name")), None)?;
     // Instances that still drain, timers that wait. The pattern means those that are loaded.
     run("systemctl", &["stop", "stead-*"])?;
     remove(Path::new(layout::GENERATOR))?;
@@ -71,7 +73,7 @@ pub(crate) fn leave(
     let kept: Vec<&str> = DATA.into_iter().filter(|place| Path::new(place).exists()).collect();
     let owners = owners(&kept);
     let mut stays: Vec<String> = kept.iter().map(|place| (*place).to_owned()).collect();
-    stays.extend(host::people_who_stay(with_data)?);
+    stays.extend(host::people::let_go(with_data)?);
     for user in users::made() {
         match users::ids(user.as_str()) {
             Some((number, _)) if owners.contains(&number) => {
@@ -81,10 +83,21 @@ pub(crate) fn leave(
         }
     }
     remove(Path::new(layout::NGINX_CACHE))?;
+    stamps(Path::new(STAMPS))?;
     memory::let_go(Path::new(layout::SECRETS)).map_err(|error| Error::Remove(layout::SECRETS.to_owned(), error))?;
     remove(Path::new(layout::RUN))?;
     remove(Path::new(layout::STATE))?;
     Ok(stays)
+}
+
+/// Removes the notes of our timers.
+fn stamps(folder: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("stamp-stead-") {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

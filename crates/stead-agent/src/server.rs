@@ -255,7 +255,8 @@ impl Server for RealServer<'_> {
     }
 
     fn settle(&mut self, generation: &Generation) -> Result<()> {
-        host::settle(generation).map_err(words)
+        let candidate = self.journal.record.generation;
+        host::settle(generation, Some(&candidate)).map_err(words)
     }
 
     fn keep_unit(&mut self, generation: &Hash, unit: &UnitName) -> Result<()> {

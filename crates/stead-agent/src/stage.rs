@@ -305,6 +305,7 @@ fn understood(generation: &Generation, from: Option<&Generation>) -> Result<(), 
             let kind = if matches!(unit.role, Role::Timer {}) { "timers" } else { "services" };
             let option = match plain(name) {
                 "certificates-renew" => "security.acme.defaults.renewInterval".to_owned(),
+                "auto-upgrade" => "system.autoUpgrade.dates".to_owned(),
                 plain => format!("systemd.{kind}.{plain}"),
             };
             return Err(Error::Misunderstood { option, words });

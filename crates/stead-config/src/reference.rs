@@ -23,7 +23,57 @@ and needs one where it says *required*. A time is a number of seconds, or a text
 Options of an app (`services.NAME.…`) are declared by the app's own module, and are not listed here.
 ";
 
+/// The sections, each with the options that it begins from.
+const SECTIONS: &[(&str, &[&[&str]])] = &[
+    ("Apps", &[&["apps"]]),
+    ("nginx", &[&["services", "nginx"]]),
+    ("PostgreSQL", &[&["services", "postgresql"]]),
+    ("Certificates", &[&["security", "acme"]]),
+    ("Firewall", &[&["networking", "firewall"]]),
+    (
+        "The machine",
+        &[
+            &["networking", "hostName"],
+            &["time", "timeZone"],
+            &["users", "users"],
+            &["services", "openssh"],
+            &["services", "journald"],
+            &["system", "autoUpgrade"],
+            &["boot", "kernel", "sysctl"],
+            &["environment", "etc"],
+            &["swapDevices"],
+            &["zramSwap"],
+        ],
+    ),
+    ("systemd", &[&["systemd"]]),
+    ("Probes", &[&["probes"]]),
+    ("Runtimes", &[&["runtimes"]]),
+    ("Hooks", &[&["hooks"]]),
+];
+
+/// The first declared option that is in no section.
+fn left_out(node: &Node, path: &mut Vec<String>) -> Option<String> {
+    for (name, child) in node.fields() {
+        path.push(name.clone());
+        let mut prefixes = SECTIONS.iter().flat_map(|(_, prefixes)| *prefixes);
+        let is_in = prefixes.any(|prefix| path.len() >= prefix.len() && path.iter().zip(*prefix).all(|(a, b)| a == b));
+        let found = match is_in {
+            true => None,
+            false if child.has_declaration() => Some(path.join(".")),
+            false => left_out(child, path),
+        };
+        path.pop();
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 /// The option reference in Markdown.
+///
+/// # Errors
+/// When the library does not evaluate, or has an option that is in no section.
 pub fn option_reference() -> Result<String, Failure> {
     let mut session = Session::new(Path::new("/"));
     let program = "let library = import \"%inmem_src%:stead:options.ncl\" in\n\
@@ -46,25 +96,28 @@ pub fn option_reference() -> Result<String, Failure> {
     list(part("project")?, &bare, &mut Vec::new(), &mut page);
     page.push_str("\n## Servers: `outputs.servers.NAME`\n");
     list(part("servers")?, &bare, &mut vec!["outputs".to_owned(), "servers".to_owned()], &mut page);
-    for (title, prefix) in [
-        ("Apps", vec!["apps"]),
-        ("nginx", vec!["services", "nginx"]),
-        ("PostgreSQL", vec!["services", "postgresql"]),
-        ("Firewall", vec!["networking", "firewall"]),
-        ("systemd", vec!["systemd"]),
-        ("Probes", vec!["probes"]),
-        ("Runtimes", vec!["runtimes"]),
-        ("Hooks", vec!["hooks"]),
-    ] {
-        let _ = write!(page, "\n## {title}: `{}`\n", spell(&prefix));
-        let options = part("options")?
-            .at(&prefix)
-            .ok_or_else(|| Failure::unplaced(Kind::Evaluation, "an option went missing"))?;
-        let mut path: Vec<String> = prefix.iter().map(|name| (*name).to_owned()).collect();
-        if options.has_declaration() {
-            entry(options, &bare, &path, &mut page);
+    let options = part("options")?;
+    for (title, prefixes) in SECTIONS {
+        let _ = match prefixes {
+            [prefix] => write!(page, "\n## {title}: `{}`\n", spell(prefix)),
+            _ => write!(page, "\n## {title}\n"),
+        };
+        for prefix in *prefixes {
+            let options = options
+                .at(prefix)
+                .ok_or_else(|| Failure::unplaced(Kind::Evaluation, format!("there is no option {}", spell(prefix))))?;
+            let mut path: Vec<String> = prefix.iter().map(|name| (*name).to_owned()).collect();
+            if options.has_declaration() {
+                entry(options, &bare, &path, &mut page);
+            }
+            list(options, &bare, &mut path, &mut page);
         }
-        list(options, &bare, &mut path, &mut page);
+    }
+    if let Some(path) = left_out(options, &mut Vec::new()) {
+        return Err(Failure::unplaced(
+            Kind::Evaluation,
+            format!("the option {path} is in no section of the reference"),
+        ));
     }
     page.push_str("\n## Types for your own options\n\nA module gets them as `stead`: `fun { stead, .. } => { services.shop.port | stead.Port | default = 4000 }`.\n\n");
     for (name, kind) in part("types")?.fields() {

@@ -22,6 +22,32 @@ const KINDS: [&str; 7] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
+/// What may stand before the kind of a key, in lower case (`sshd(8)`, "AUTHORIZED_KEYS FILE FORMAT").
+const OPTIONS: [&str; 22] = [
+    "agent-forwarding",
+    "cert-authority",
+    "command",
+    "environment",
+    "expiry-time",
+    "from",
+    "no-agent-forwarding",
+    "no-port-forwarding",
+    "no-pty",
+    "no-touch-required",
+    "no-user-rc",
+    "no-x11-forwarding",
+    "permitlisten",
+    "permitopen",
+    "port-forwarding",
+    "principals",
+    "pty",
+    "restrict",
+    "tunnel",
+    "user-rc",
+    "verify-required",
+    "x11-forwarding",
+];
+
 /// Keywords of `sshd_config(5)` that are not set here, in lower case, with why and what to do.
 const NOT_HERE: [(&str, &str); 9] = [
     ("port", "where sshd listens is the server's own matter: change it there, then `sshPort` here"),
@@ -51,7 +77,14 @@ impl Mapping<'_> {
                 let words = ": users whose names begin with `stead` are those of apps and services".to_owned();
                 return Err(self.refuse(&path, words, None));
             }
-            all.insert(name.clone(), self.user(name, node)?);
+            let user = self.user(name, node)?;
+            let twin = user
+                .get("uid")
+                .and_then(|uid| all.iter().find(|(_, other): &(_, &Value)| other.get("uid") == Some(uid)));
+            if let Some((twin, _)) = twin {
+                return Err(self.refuse(&[&path[..], &["uid"]].concat(), format!(": is that of `{twin}` too"), None));
+            }
+            all.insert(name.clone(), user);
         }
         Ok(Value::Object(all))
     }
@@ -139,6 +172,10 @@ fn authorized_key(line: &str) -> Result<(), &'static str> {
     let Some(place) = words.iter().position(|word| KINDS.contains(word)) else {
         return Err("is not a public key: one begins with `ssh-ed25519 AAAA`");
     };
+    let option = words[0].split(['=', ',']).next().unwrap_or_default().to_ascii_lowercase();
+    if place > 0 && !OPTIONS.contains(&option.as_str()) {
+        return Err("has something before its kind that is no option of `authorized_keys`");
+    }
     let blob = words.get(place + 1).and_then(|text| BASE64.decode(text).ok());
     let Some(blob) = blob else { return Err("is cut short or changed: what follows its kind does not decode") };
     // RFC 4253, section 6.6: the kind again, with its length before it, then what belongs to it.
@@ -188,5 +225,8 @@ mod tests {
         assert!(refused(&format!("ssh-ed25519 {}", &KEY[..KEY.len() - 4])).contains("cut short"));
         assert!(refused(&format!("ssh-rsa {KEY}")).contains("another kind"));
         assert!(refused("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5").contains("cut short"));
+        for before in ["#", "anna", "# anna"] {
+            assert!(refused(&format!("{before} ssh-ed25519 {KEY}")).contains("no option"), "{before}");
+        }
     }
 }

@@ -9,7 +9,8 @@ const LIST: &str = r"
 elsewhere='( -path /var/lib/stead -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp
     -o -path /var/tmp -o -path /var/log -o -path /var/lib/systemd -o -path /root/.cache ) -prune -o'
 set -f
-{ find / -xdev $elsewhere -printf '%y:%m:%u:%g:%l %p\n'; find / -xdev $elsewhere -type f @told@; } | sort";
+{ find / -xdev $elsewhere -printf '%y:%m:%u:%g:%l %p\n'; find / -xdev $elsewhere -type f @told@
+find /var/lib/systemd/timers -name 'stamp-stead-*' -printf '%y %p\n'; } | sort";
 
 /// Copies of the lists of users that the system's own programs keep (`passwd(5)`, `subuid(5)`).
 pub const BACKUPS: [&str; 6] =

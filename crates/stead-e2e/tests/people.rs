@@ -69,24 +69,38 @@ impl People {
     /// Named before anything is touched, with the place.
     fn what_the_server_cannot_have_is_refused(&mut self, before: &Listing) {
         let lab = &self.stage.lab;
-        lab.run("cp -p /etc/ssh/sshd_config /root/sshd_config && sed -i '1i MaxAuthTries 3' /etc/ssh/sshd_config");
+        lab.run(
+            "cp -p /etc/ssh/sshd_config /root/sshd_config && sed -i '1i MaxAuthTries 3' /etc/ssh/sshd_config &&
+            printf 'Match User nobody\\n  X11Forwarding yes\\n' > /etc/ssh/sshd_config.d/own.conf && mkdir /home/paul",
+        );
         for (wrong, words) in [
             ("users.users.www-data.extraGroups = [\"adm\"],", "users.users.www-data: is a user of the system"),
             ("users.users.anna.extraGroups = [\"wheel\"],", "there is no group `wheel` on the server"),
             ("users.users.anna.shell = \"/bin/fish\",", "there is no shell /bin/fish"),
             ("users.users.staff = {},", "there is a group of this name"),
             ("users.users.mara.shell = \"/bin/sh\",", "was there before Stead"),
-            ("users.users.anna.uid = 1000,", "the number 1000 is that of `mara`"),
+            ("users.users.anna.uid = 1000,", "its number is that of `mara`"),
             ("services.openssh.settings.PermitFun = true,", "Bad configuration option: PermitFun"),
             ("services.openssh.settings.PasswordAuthentication = \"maybe\",", "sshd refuses it"),
             ("services.openssh.settings.MaxAuthTries = 5,", "the first value holds"),
+            (
+                "services.openssh.settings.X11Forwarding = false,",
+                "a `Match` of the server's own configuration sets it too",
+            ),
+            ("services.openssh.settings.ChallengeResponseAuthentication = false,", "sshd has it by another name"),
+            ("users.users.paul = {},", "there is /home/paul on the server"),
+            ("system.autoUpgrade = { enable = true, dates = \"at four\" },", "system.autoUpgrade.dates"),
         ] {
             self.declare(wrong);
             self.stage.stead(&["up"]).exits(3).tells(words).tells("--> extra.ncl:");
         }
-        self.stage.lab.run("cp -p /root/sshd_config /etc/ssh/sshd_config && rm /root/sshd_config");
+        self.stage.lab.run(
+            "cp -p /root/sshd_config /etc/ssh/sshd_config &&
+            rm -r /root/sshd_config /etc/ssh/sshd_config.d/own.conf /home/paul",
+        );
         let changed = self.changed(before);
-        assert!(changed.iter().all(|path| path.starts_with("/etc/systemd/system-generators")), "{changed:?}");
+        let own = ["/etc/systemd/system-generators", "/var/lib/stead-acme"];
+        assert!(changed.iter().all(|path| own.iter().any(|own| path.starts_with(own))), "{changed:?}");
     }
 
     fn people_log_in(&mut self) {
@@ -122,7 +136,10 @@ impl People {
     /// A setting that shuts the operator out is taken back, and so is what nobody confirms when the power goes.
     fn a_lockout_is_taken_back(&mut self) {
         let before = Listing::of(&self.stage.lab);
-        self.declare(&format!("{ANNA} services.openssh.settings.AllowUsers = [\"anna\"],"));
+        // Who is made by it goes with it; who goes by it, and was in somebody's group, is there as before.
+        self.declare(&format!(
+            "{ANNA} users.users.carla = {{ uid = 1700 }}, services.openssh.settings.AllowUsers = [\"anna\"],"
+        ));
         self.stage.stead(&["up", "--confirm-deadline", "4"]).exits(4).tells("a fresh login failed");
         self.stage.lab.ssh("true").well();
         self.all_is_as_declared();
@@ -143,30 +160,46 @@ impl People {
         self.all_is_as_declared();
     }
 
-    /// Who has files stays, and is shut out; who has none goes. Going back lets them in again.
+    /// Who is not declared any more is shut out, and going back lets in again. In the end, who has files stays.
     fn people_go_and_come_back(&mut self, before: &Listing) {
         self.login("anna", "echo hers > notes").expect("anna can log in");
+        self.stage.lab.run("chage -E 2030-01-01 anna && gpasswd -a mara berta");
         self.declare(SETTINGS);
         self.stage.stead(&["up"]).well();
         let denied = ["anna", "mara", "root"].map(|user| self.login(user, "true"));
         assert_eq!(denied, [const { None }; 3]);
         let seen = self.stage.lab.run(
-            "cat /home/anna/notes; id -nG anna; id -nG mara; getent passwd berta | wc -l; ls /home /etc/sudoers.d",
+            "cat /home/anna/notes; id -nG anna; id -nG mara; getent passwd anna berta | cut -d: -f1,7; ls /etc/sudoers.d; \
+             ls -d /etc/ssh/authorized_keys.d 2>&1; chage -l anna | grep -i 'account expires'",
         );
-        assert_eq!(seen, "hers\nanna\nmara\n0\n/etc/sudoers.d:\nREADME\n\n/home:\nanna\nmara");
+        let wanted = "hers\nanna\nmara berta\nanna:/usr/sbin/nologin\nberta:/usr/sbin/nologin\nREADME\n\
+             ls: cannot access '/etc/ssh/authorized_keys.d': No such file or directory\nAccount expires\t\t\t\t\t\t: Jan 02, 1970";
+        assert_eq!(seen, wanted);
         self.stage.stead(&["rollback"]).well();
         self.all_is_as_declared();
         assert_eq!(self.login("anna", "cat notes").as_deref(), Some("hers"));
+        assert!(self.stage.lab.run("chage -l anna").contains("Jan 01, 2030"));
 
         let left = self.stage.stead(&["leave", "--yes"]).well().json();
         let kept = left["kept"].as_array().expect("a list").iter().filter_map(|kept| kept.as_str()).collect::<Vec<_>>();
-        assert_eq!(kept, ["the user anna, who cannot log in any more and has /home/anna"]);
+        let stays = |name: &str| format!("the user {name}, who cannot log in any more and has files");
+        // One has files; of the other's group is somebody else.
+        assert_eq!(kept, [stays("anna"), stays("berta")]);
         assert!(self.login("anna", "true").is_none() && self.effect("maxsessions") != "maxsessions 7");
         // The service manager of her sessions ends a while after them.
         wait::until("nothing of hers runs", Duration::from_secs(60), || {
-            (self.stage.lab.try_run("userdel --remove anna").status == 0).then_some(())
+            let remove = "gpasswd -d mara berta; userdel --remove anna && userdel --remove berta";
+            (self.stage.lab.try_run(remove).status == 0).then_some(())
         });
         assert_eq!(self.changed(before), BTreeSet::new());
+
+        // Back again, and away with everything.
+        self.declare(&format!("{ANNA} {SETTINGS} users.users.berta = {{}},"));
+        self.stage.stead(&["up"]).well();
+        self.login("anna", "echo again > notes && touch /var/tmp/hers").expect("anna can log in");
+        let left = self.stage.stead(&["leave", "--yes", "--with-data"]).well().json();
+        assert_eq!(left["kept"], serde_json::json!([stays("anna")]), "a file of hers is somewhere else");
+        assert_eq!(self.stage.lab.run("getent passwd anna berta | cut -d: -f1"), "anna");
     }
 }
 

@@ -137,7 +137,7 @@ fn is_nowhere(stage: &Stage) {
     };
     let found = search("-rsl").arg(stage.lab.folder()).output().expect("grep can be run");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
-    let journal = stage.lab.run("journalctl --no-pager -o json --all");
+    let journal = stage.lab.run("journalctl --no-pager -o verbose --all");
     assert!(journal.contains("sudo") && !journal.contains(PASSWORD.trim()));
 }
 

@@ -1,8 +1,7 @@
 //! People who log in: made by `useradd(8)`, put into groups, and removed again.
 //!
-//! Promises that somebody who was there before is never changed but for groups, and that nobody is removed whose home has a
-//! file that was not there from the beginning: such a user stays, and cannot log in. Decides nothing: who is whose is remembered
-//! by whoever calls.
+//! Promises that somebody who was there before is never changed but for groups, and that removing somebody loses nothing that was
+//! not there from the beginning, unless the home is meant to go. Decides nothing: who is whose is remembered by whoever calls.
 
 use crate::run::{RunError, run};
 use std::fs;
@@ -107,9 +106,6 @@ pub fn make(name: &UserName, user: &User) -> Result<(), RunError> {
     if found.description != description {
         words.extend(["--comment", description]);
     }
-    if is_shut(name) {
-        words.extend(["--expiredate", ""]);
-    }
     if words.is_empty() {
         return Ok(());
     }
@@ -117,48 +113,98 @@ pub fn make(name: &UserName, user: &User) -> Result<(), RunError> {
     run("usermod", &words).map(drop)
 }
 
-fn is_shut(name: &UserName) -> bool {
-    let list = fs::read_to_string("/etc/shadow").unwrap_or_default();
-    let fields = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    fields.filter(|fields| fields[0] == name.as_str()).any(|fields| fields.get(7) == Some(&LONG_AGO))
+/// Where the home of somebody who is made will be (`useradd(8)`, HOME).
+pub fn home(name: &UserName) -> PathBuf {
+    Path::new("/home").join(name.as_str())
 }
 
-/// Removes a user who was made here, with a home that is as it was made; with any home if that is said, and what the user runs ends then. Returns whether nothing of the user is there any more; `false`:
-/// there are files of the user's own, or processes, so that the account stays and is shut to every login.
+/// What lets a user in: the day on which the account expires (`shadow(5)`; empty: never), and the shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Days since 1970, or nothing.
+    pub expiry: String,
+    /// The program that a login starts.
+    pub shell: String,
+}
+
+/// Shuts an account to every login. What runs goes on. Returns how it stood before; `None`: there is no such user.
 ///
 /// # Errors
-/// When a program of the system refuses.
-pub fn remove(name: &UserName, with_home: bool) -> Result<bool, RunError> {
+/// When `usermod` refuses.
+pub fn shut(name: &UserName) -> Result<Option<Standing>, RunError> {
+    let Some(found) = account(name) else { return Ok(None) };
+    let list = fs::read_to_string("/etc/shadow").unwrap_or_default();
+    let mut lines = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields[0] == name.as_str()).unwrap_or_default();
+    let before = match fields.get(7).copied().unwrap_or_default() {
+        // Shut already, by a try that was broken off.
+        LONG_AGO => Standing { expiry: String::new(), shell: SHELL.to_owned() },
+        expiry => Standing { expiry: expiry.to_owned(), shell: found.shell },
+    };
+    run("usermod", &["--expiredate", LONG_AGO, "--shell", NO_SHELL, name.as_str()])?;
+    Ok(Some(before))
+}
+
+/// Opens an account that was shut.
+///
+/// # Errors
+/// When `usermod` refuses.
+pub fn open(name: &UserName, standing: &Standing) -> Result<(), RunError> {
+    if account(name).is_none() {
+        return Ok(());
+    }
+    run("usermod", &["--expiredate", &standing.expiry, "--shell", &standing.shell, name.as_str()]).map(drop)
+}
+
+/// Removes somebody who was made here, if nothing would be lost: the home is there and as it was made, nothing is kept for the user
+/// elsewhere in the system, and nobody else is in the user's group. Returns whether the user is gone.
+///
+/// # Errors
+/// When `userdel` refuses for another reason.
+pub fn remove(name: &UserName) -> Result<bool, RunError> {
     let Some(found) = account(name) else { return Ok(true) };
-    if with_home && has_processes(found.uid) {
+    let kept = ["/var/mail", "/var/spool/cron/crontabs"].map(|folder| Path::new(folder).join(name.as_str()));
+    let is_known = is_untouched(&found.home, Path::new(SKELETON)) && !kept.iter().any(|file| file.exists());
+    if is_known { remove_with_home(name) } else { Ok(false) }
+}
+
+/// Removes somebody who was made here, with the home and what is in it; what the user runs ends. Returns whether the user is gone:
+/// not, while somebody else is in the user's group, or something of the user's does not end.
+///
+/// # Errors
+/// When `userdel` refuses for another reason.
+pub fn remove_with_home(name: &UserName) -> Result<bool, RunError> {
+    let Some(found) = account(name) else { return Ok(true) };
+    if members(name.as_str()).is_some_and(|members| members.iter().any(|member| member != name.as_str())) {
+        return Ok(false);
+    }
+    if has_processes(found.uid) {
         end_sessions(name, found.uid);
     }
-    if with_home || is_untouched(&found.home, Path::new(SKELETON)) {
-        match run("userdel", &["--remove", name.as_str()]) {
-            Ok(_) => return Ok(true),
-            // A process of the user's runs.
-            Err(error) if !has_processes(found.uid) => return Err(error),
-            Err(_) => {}
-        }
-    }
-    if !is_shut(name) || found.shell != NO_SHELL {
-        run("usermod", &["--expiredate", LONG_AGO, "--shell", NO_SHELL, name.as_str()])?;
-    }
-    Ok(false)
-}
-
-/// Ends what a user runs, if there is a `logind` that knows it.
-fn end_sessions(name: &UserName, uid: u32) {
-    let began = Instant::now();
-    let _ = run("loginctl", &["terminate-user", name.as_str()]);
-    while has_processes(uid) && began.elapsed() < ENDING {
-        sleep(Duration::from_millis(50));
+    match run("userdel", &["--remove", name.as_str()]) {
+        Ok(_) => Ok(true),
+        // `userdel(8)`, EXIT VALUES: the user is logged in.
+        Err(RunError::Failed { status, .. }) if status.ends_with(": 8") => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Whether a home has nothing but what it was made with.
+/// Whether a user has files outside of the home, on any disk of the machine's own.
+pub fn has_files_elsewhere(name: &UserName) -> bool {
+    let Some(found) = account(name) else { return false };
+    let (home, uid) = (found.home.display().to_string(), found.uid.to_string());
+    let mut words = vec!["/", "-ignore_readdir_race", "("];
+    for kind in ["proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "nfs", "nfs4", "cifs", "ramfs"] {
+        words.extend(["-fstype", kind, "-o"]);
+    }
+    words.extend(["-path", &home, ")", "-prune", "-o", "-uid", &uid, "-print", "-quit"]);
+    // What cannot be looked for may be there.
+    run("find", &words).map_or(true, |found| !found.trim().is_empty())
+}
+
+/// Whether a home is there and has nothing but what it was made with.
 fn is_untouched(home: &Path, skeleton: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(home) else { return !home.exists() };
+    let Ok(entries) = fs::read_dir(home) else { return false };
     entries.flatten().all(|entry| {
         let (own, made) = (entry.path(), skeleton.join(entry.file_name()));
         match entry.file_type() {
@@ -172,12 +218,24 @@ fn is_untouched(home: &Path, skeleton: &Path) -> bool {
     })
 }
 
+/// Ends what a user runs, if there is a `logind` that knows it.
+fn end_sessions(name: &UserName, uid: u32) {
+    let began = Instant::now();
+    let _ = run("loginctl", &["terminate-user", name.as_str()]);
+    while has_processes(uid) && began.elapsed() < ENDING {
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether a process is this user's (`proc_pid_status(5)`, Uid: real, effective, saved). Who owns `/proc/PID` does not tell: that of a
+/// session's sshd is root's.
 fn has_processes(uid: u32) -> bool {
-    use std::os::unix::fs::MetadataExt;
+    let uid = uid.to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut processes =
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit()));
-    processes.any(|entry| entry.metadata().is_ok_and(|found| found.uid() == uid))
+    entries.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok()).any(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        line.is_some_and(|line| line.split_whitespace().any(|number| number == uid))
+    })
 }
 
 /// Puts a user into a group.
@@ -226,7 +284,8 @@ mod tests {
             fs::write(folder.join(".profile"), "as made\n").unwrap();
         }
         assert!(is_untouched(&home, &skeleton));
-        assert!(is_untouched(&place.path().join("nothing"), &skeleton));
+        // A disk that is not there for the moment.
+        assert!(!is_untouched(&place.path().join("nothing"), &skeleton));
         fs::write(home.join(".config/own"), "").unwrap();
         assert!(!is_untouched(&home, &skeleton));
         fs::remove_file(home.join(".config/own")).unwrap();

@@ -53,6 +53,23 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String, RunError> {
     begin(program, arguments)?.wait()
 }
 
+/// Runs a program to its end, which writes where this one does.
+///
+/// # Errors
+/// When it cannot be started or ends with anything but 0.
+pub fn run_aloud(program: &str, arguments: &[&str]) -> Result<(), RunError> {
+    let command = [&[program], arguments].concat().join(" ");
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            let output = "what it said is above".to_owned();
+            Err(RunError::Failed { command, status: status.to_string(), output })
+        }
+        Err(source) => Err(RunError::Start { command, source }),
+    }
+}
+
 /// Starts a program that writes little.
 ///
 /// # Errors

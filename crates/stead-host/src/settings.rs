@@ -114,6 +114,8 @@ pub fn put_back(path: &Path, prior: &Prior) -> Result<(), Error> {
     match prior {
         Prior::Absent | Prior::Value(_) => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+            // Without its folder it is gone for certain.
+            Err(_) if !path.parent().is_some_and(Path::exists) => Ok(()),
             _ => sync_folder(path),
         },
         Prior::File { content, mode, user, group } => write(path, content, *mode, Some((*user, *group))),

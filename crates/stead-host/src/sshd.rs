@@ -4,7 +4,7 @@
 //! before a file of the machine changes. Regular files only: sshd never depends on where a generation's pointer leads.
 
 use crate::run::{RunError, run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,12 @@ const CONFIGURATION: &str = "/etc/ssh/sshd_config";
 const FOLDER: &str = "/etc/ssh/sshd_config.d";
 /// Where the keys of people are, a file each.
 const KEYS: &str = "/etc/ssh/authorized_keys.d";
+/// The keyword of where they are, as `sshd -T` prints it.
+const KEYS_FILE: &str = "authorizedkeysfile";
+/// What `sshd -T` does not print though sshd knows it: Debian's own.
+const UNTOLD: [&str; 1] = ["debianbanner"];
+/// Is there while a running sshd has not read what is written: whatever broke off between, it is made to.
+const UNREAD: &str = "/run/stead/sshd-unread";
 const PROGRAM: &str = "/usr/sbin/sshd";
 /// Where Debian's sshd wants a folder, which is there only while it runs by a service of its own.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
@@ -47,11 +53,31 @@ pub enum Error {
     NotIncluded,
     /// A setting would have another value.
     #[error(
-        "the server's own configuration ({CONFIGURATION}) sets it before it includes {FOLDER}/*.conf, and the first value holds; take it out there"
+        "the server's own configuration sets it before ({CONFIGURATION}, or a file of {FOLDER}), and the first value holds; take it out there"
     )]
     Overruled {
         /// The setting; `None`: where keys are looked for.
         keyword: Option<SshKeyword>,
+    },
+    /// A setting would not hold for everybody.
+    #[error(
+        "a `Match` of the server's own configuration sets it too, for some ({CONFIGURATION}, or a file of {FOLDER}); take it out there"
+    )]
+    Matched {
+        /// The setting.
+        keyword: SshKeyword,
+    },
+    /// Keys would not be looked for.
+    #[error("for this user, the server's own configuration looks for keys elsewhere (`AuthorizedKeysFile`)")]
+    KeysElsewhere {
+        /// The user.
+        user: UserName,
+    },
+    /// sshd tells of no such setting.
+    #[error("sshd has it by another name, or does nothing with it any more: see sshd_config(5) of the server")]
+    WithoutEffect {
+        /// The setting.
+        keyword: SshKeyword,
     },
     /// systemd cannot make it read its configuration again.
     #[error(transparent)]
@@ -67,8 +93,8 @@ fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
 pub struct Told {
     /// Arguments by keyword.
     pub settings: BTreeMap<SshKeyword, String>,
-    /// Whether keys of people are in the folder for them.
-    pub has_keys: bool,
+    /// People whose keys are in the folder for them.
+    pub keys_of: BTreeSet<UserName>,
 }
 
 /// The file of a user's keys.
@@ -95,9 +121,9 @@ pub fn drop_keys_folder() {
 /// When sshd cannot tell where it looks for keys by the machine's own configuration.
 pub fn text(told: &Told) -> Result<String, Error> {
     let mut text = "# Made by Stead: services.openssh.settings, users.users.\n".to_owned();
-    if told.has_keys {
+    if !told.keys_of.is_empty() {
         let before = Trial::new(None)?.effect()?;
-        let places = before.get("authorizedkeysfile").and_then(|values| values.first()).map_or("", String::as_str);
+        let places = before.get(KEYS_FILE).and_then(|values| values.first()).map_or("", String::as_str);
         text.push_str(&key_files(places));
     }
     for (keyword, arguments) in &told.settings {
@@ -128,12 +154,27 @@ pub fn try_out(text: &str, told: &Told) -> Result<(), Error> {
     let without = Trial::new(None)?;
     let wanted = without.ask(&without.after(text)?).map_err(refused)?;
     let (effect, wanted) = (effects(&effect), effects(&wanted));
-    let differs = |keyword: &str| effect.get(keyword) != wanted.get(keyword);
-    if let Some(keyword) = told.settings.keys().find(|keyword| differs(&keyword.as_str().to_ascii_lowercase())) {
-        return Err(Error::Overruled { keyword: Some(keyword.clone()) });
+    for keyword in told.settings.keys() {
+        let lower = keyword.as_str().to_ascii_lowercase();
+        if effect.get(&lower) != wanted.get(&lower) {
+            return Err(Error::Overruled { keyword: Some(keyword.clone()) });
+        }
+        if !wanted.contains_key(&lower) && !UNTOLD.contains(&lower.as_str()) {
+            return Err(Error::WithoutEffect { keyword: keyword.clone() });
+        }
+        if trial.matched.contains(&lower) {
+            return Err(Error::Matched { keyword: keyword.clone() });
+        }
     }
-    if told.has_keys && differs("authorizedkeysfile") {
+    if !told.keys_of.is_empty() && effect.get(KEYS_FILE) != wanted.get(KEYS_FILE) {
         return Err(Error::Overruled { keyword: None });
+    }
+    for user in told.keys_of.iter().filter(|_| trial.matched.contains(KEYS_FILE)) {
+        let effect = effects(&trial.ask_for(user).map_err(refused)?);
+        let places = effect.get(KEYS_FILE).and_then(|values| values.first());
+        if !places.is_some_and(|places| places.contains(KEYS)) {
+            return Err(Error::KeysElsewhere { user: user.clone() });
+        }
     }
     Ok(())
 }
@@ -148,15 +189,27 @@ pub fn test() -> Result<(), Error> {
     run(PROGRAM, &["-t"]).map(drop).map_err(|error| refusal(&error.words(), &text))
 }
 
-/// Makes a running sshd read its configuration again. Sessions go on; one that starts later reads it anyway.
+/// Notes that what is about to be written has to be read by a running sshd.
 ///
 /// # Errors
-/// When systemd cannot.
+/// When the note cannot be made.
+pub fn will_change() -> Result<(), Error> {
+    fs::write(UNREAD, "").map_err(at(Path::new(UNREAD)))
+}
+
+/// Makes a running sshd read its configuration again, if it has not since [`will_change`]. Sessions go on; a sshd that starts later
+/// reads it anyway.
+///
+/// # Errors
+/// When systemd cannot; it is tried again the next time.
 pub fn take_up() -> Result<(), Error> {
+    if !Path::new(UNREAD).exists() {
+        return Ok(());
+    }
     if run("systemctl", &["is-active", "--quiet", "ssh.service"]).is_ok() {
         run("systemctl", &["reload", "ssh.service"])?;
     }
-    Ok(())
+    fs::remove_file(UNREAD).map_err(at(Path::new(UNREAD)))
 }
 
 /// A copy of the machine's configuration, in a folder of its own.
@@ -164,6 +217,8 @@ struct Trial {
     folder: tempfile::TempDir,
     text: String,
     is_included: bool,
+    /// Keywords inside of a `Match` of the machine's own, in lower case.
+    matched: BTreeSet<String>,
 }
 
 impl Trial {
@@ -173,9 +228,11 @@ impl Trial {
             tempfile::Builder::new().prefix("sshd.").tempdir_in(layout::RUN).map_err(at(Path::new(layout::RUN)))?;
         let included = folder.path().join("d");
         fs::create_dir(&included).map_err(at(&included))?;
+        let mut matched = BTreeSet::new();
         for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_file() && path != Path::new(DROP_IN) {
+                matched.extend(in_match(&fs::read_to_string(&path).unwrap_or_default()));
                 fs::copy(&path, included.join(entry.file_name())).map_err(at(&path))?;
             }
         }
@@ -184,10 +241,11 @@ impl Trial {
             fs::write(&path, text).map_err(at(&path))?;
         }
         let own = fs::read_to_string(CONFIGURATION).map_err(at(Path::new(CONFIGURATION)))?;
+        matched.extend(in_match(&own));
         let (main, is_included) = redirected(&own, &included.display().to_string());
         let path = folder.path().join("sshd_config");
         fs::write(&path, main).map_err(at(&path))?;
-        Ok(Self { folder, text: text.unwrap_or_default().to_owned(), is_included })
+        Ok(Self { folder, text: text.unwrap_or_default().to_owned(), is_included, matched })
     }
 
     fn configuration(&self) -> PathBuf {
@@ -205,6 +263,12 @@ impl Trial {
     fn ask(&self, configuration: &Path) -> Result<String, RunError> {
         let _ = fs::create_dir(PRIVILEGE_SEPARATION);
         run(PROGRAM, &["-T", "-f", &configuration.display().to_string()])
+    }
+
+    /// For a login of this user.
+    fn ask_for(&self, user: &UserName) -> Result<String, RunError> {
+        let login = format!("user={user},host=localhost,addr=127.0.0.1");
+        run(PROGRAM, &["-T", "-C", &login, "-f", &self.configuration().display().to_string()])
     }
 
     fn effect(&self) -> Result<BTreeMap<String, Vec<String>>, Error> {
@@ -242,6 +306,13 @@ fn redirected(text: &str, folder: &str) -> (String, bool) {
         }
     }
     (out, is_included)
+}
+
+/// The keywords inside of a `Match`, in lower case.
+fn in_match(text: &str) -> BTreeSet<String> {
+    let keyword = |line: &str| line.split(|c: char| c.is_whitespace() || c == '=').next().unwrap_or("").to_lowercase();
+    let keywords = text.lines().map(|line| keyword(line.trim()));
+    keywords.skip_while(|keyword| keyword != "match").filter(|keyword| keyword != "match").collect()
 }
 
 /// The values of every setting, as `sshd -T` prints them, one a line.
@@ -283,6 +354,12 @@ mod tests {
         assert!(redirected("Include sshd_config.d/*.conf\n", "/run/x").1);
         assert!(!redirected("Port 22\n#Include /etc/ssh/sshd_config.d/*.conf\n", "/run/x").1);
         assert!(!redirected("Match User x\n  Include /etc/ssh/sshd_config.d/*.conf\n", "/run/x").1);
+    }
+
+    #[test]
+    fn what_holds_for_some_is_known() {
+        let text = "PermitRootLogin no\nMatch User x\n  PasswordAuthentication yes\nmatch all\nX11Forwarding=no\n";
+        assert_eq!(in_match(text), ["passwordauthentication".to_owned(), "x11forwarding".to_owned()].into());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Security updates of the machine's own packages, by the machine's own apt.
 //!
-//! Takes what the archive publishes as security updates, and nothing else; removes nothing, and leaves files that somebody
+//! Takes what the archive publishes as security updates (its suite `<codename>-security`, as Debian and Ubuntu have it), and nothing else; removes nothing, and leaves files that somebody
 //! changed as they are. Never touches a runtime of a generation: packages of apps are pinned.
 
-use crate::run::{RunError, run};
+use crate::run::{RunError, run, run_aloud};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -27,27 +27,35 @@ pub struct Upgraded {
 /// # Errors
 /// When apt cannot reach an archive, or refuses.
 pub fn security() -> Result<Upgraded, RunError> {
-    apt(&["--error-on=any", "update"])?;
-    let told = apt(&["--simulate", "--with-new-pkgs", "upgrade"])?;
+    run("env", &apt(&["--error-on=any", "update"]))?;
+    // Preferred to what else is newer: that would hide it. Where no source has such a suite, apt says so.
+    let suite = format!("{}-security", codename());
+    let told = run("env", &apt(&["--target-release", &suite, "--simulate", "--with-new-pkgs", "upgrade"]))?;
     let packages = from_security(&told);
     if !packages.is_empty() {
         let keep = ["-oDpkg::Options::=--force-confdef", "-oDpkg::Options::=--force-confold"];
-        let mut words = vec!["--yes", "--no-remove", "--only-upgrade"];
+        let mut words = vec!["--yes", "--no-remove", "--only-upgrade", "--target-release", &suite];
         words.extend(keep);
         words.push("install");
         words.extend(packages.iter().map(String::as_str));
-        apt(&words)?;
+        // It writes to the journal itself: whoever stops this program does not break it off.
+        run_aloud("env", &apt(&words))?;
     }
     let needs_reboot = Path::new(REBOOT_REQUIRED).exists() || !is_newest_kernel();
     Ok(Upgraded { packages, needs_reboot })
 }
 
-fn apt(words: &[&str]) -> Result<String, RunError> {
-    let all: Vec<&str> = ["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=a", "apt-get", "-qq", "-o", PATIENCE]
-        .into_iter()
-        .chain(words.iter().copied())
-        .collect();
-    run("env", &all)
+/// The words for `env(1)` that run apt without a question.
+fn apt<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let quiet = ["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=a", "apt-get", "-qq", "-o", PATIENCE];
+    quiet.into_iter().chain(words.iter().copied()).collect()
+}
+
+/// The name of the machine's release (`os-release(5)`, VERSION_CODENAME).
+fn codename() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    value.map_or_else(|| "stable".to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
 /// The packages that a simulated upgrade would take from an archive of security updates.

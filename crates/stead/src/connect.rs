@@ -102,8 +102,14 @@ fn asking<T>(
     if let Err(OpenError::NeedsPassword { user, .. }) = &result
         && std::io::stdin().is_terminal()
     {
-        password::ask(destination, user, output)?;
+        // One that was asked for meanwhile, by another login of this command, is known by now.
+        if password::known(destination).is_none() {
+            password::ask(destination, user, output)?;
+        }
         result = attempt();
+    }
+    if let Err(OpenError::WrongPassword { .. }) = &result {
+        password::forget(destination);
     }
     result.map_err(|error| failed(&error, destination))
 }

@@ -19,6 +19,11 @@ pub(crate) fn known(destination: &Destination) -> Option<Password> {
     known.iter().find(|(of, _)| of == destination).map(|(_, password)| password.clone())
 }
 
+/// Forgets it: it was wrong.
+pub(crate) fn forget(destination: &Destination) {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _)| of != destination);
+}
+
 /// Asks for this user's password, and keeps it.
 pub(crate) fn ask(destination: &Destination, user: &str, output: &Output) -> Result<(), Failure> {
     let question = format!("password of {user} on {}, for sudo: ", destination.host());

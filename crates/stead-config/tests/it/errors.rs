@@ -66,6 +66,7 @@ refused! {
     a_user_name_that_is_none: "{\n  users.users.\"Anna B\" = {},\n}\n";
     a_user_of_stead: "{\n  users.users.stead-web = {},\n}\n";
     a_number_of_the_system: "{\n  users.users.anna.uid = 33,\n}\n";
+    a_number_that_is_there_twice: "{\n  users.users = { anna.uid = 1500, berta.uid = 1500 },\n}\n";
     a_key_that_does_not_parse: "{\n  users.users.anna.openssh.authorizedKeys.keys = [\n    \"ssh-ed25519 AAAAC3Nz anna\",\n  ],\n}\n";
     a_private_key: "{\n  users.users.anna.openssh.authorizedKeys.keys = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"],\n}\n";
     where_sshd_listens: "{\n  services.openssh.settings.Port = 2222,\n}\n";

@@ -8,6 +8,7 @@ mod import;
 use crate::arguments::{Global, Keys, Secret};
 use crate::environment;
 use crate::failure::{Failure, chain};
+use crate::interrupt;
 use crate::output::{Output, Paint};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -180,7 +181,7 @@ fn asking() -> Asking {
         if !std::io::stdin().is_terminal() {
             return None;
         }
-        rpassword::prompt_password(format!("{what}: ")).ok()
+        interrupt::while_hidden(|| rpassword::prompt_password(format!("{what}: "))).ok()
     })
 }
 
@@ -288,7 +289,7 @@ fn without_line_break(mut value: Value) -> Value {
 fn typed(name: &SecretName, output: &mut Output) -> Result<Value, Failure> {
     output.finish();
     let ask = |words: &str| {
-        let text = rpassword::prompt_password(words);
+        let text = interrupt::while_hidden(|| rpassword::prompt_password(words));
         text.map(Zeroizing::new).map_err(|error| Failure::request(format!("nothing could be read: {error}")))
     };
     let first = ask(&format!("value of {name}: "))?;
