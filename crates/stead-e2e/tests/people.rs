@@ -65,6 +65,12 @@ const ANNA: &str = r#"
 "#;
 const SETTINGS: &str = "services.openssh.settings = { PasswordAuthentication = false, MaxSessions = 7 },";
 
+const OTHERS: &str = r#"
+  users.users.berta = {},
+  users.users.mara = { openssh.authorizedKeys.keys = ["KEY"], extraGroups = ["adm"] },
+  users.users.root.openssh.authorizedKeys.keys = ["KEY"],
+"#;
+
 impl People {
     /// Named before anything is touched, with the place.
     fn what_the_server_cannot_have_is_refused(&mut self, before: &Listing) {
@@ -104,11 +110,7 @@ impl People {
     }
 
     fn people_log_in(&mut self) {
-        self.declare(&format!(
-            "{ANNA} {SETTINGS} users.users.berta = {{}},
-            users.users.mara = {{ openssh.authorizedKeys.keys = [\"KEY\"], extraGroups = [\"adm\"] }},
-            users.users.root.openssh.authorizedKeys.keys = [\"KEY\"],"
-        ));
+        self.declare(&format!("{ANNA} {SETTINGS} {OTHERS}"));
         let plan = self.stage.stead_in_words(&["plan"]).well().stdout;
         for words in [
             "set users.users.anna: as before Stead → Anna Example, in adm, in staff, sudo without a password, 1 key",
@@ -145,6 +147,8 @@ impl People {
         self.all_is_as_declared();
         assert_eq!(self.changed(&before), BTreeSet::new());
 
+        // The same people: a power cut in the middle of `useradd` would leave that program's own files behind.
+        self.declare(&format!("{ANNA} {SETTINGS} {OTHERS} services.openssh.settings.AllowUsers = [\"anna\"],"));
         let mut trial = self.stage.command(&["up", "--no-confirm", "--confirm-deadline", "60", "--soak", "0"]);
         let mut trial = trial.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("it can be run");
         wait::until_is("the trial", Duration::from_secs(30), "allowusers anna".to_owned(), || {
@@ -157,16 +161,10 @@ impl People {
         wait::until("the operator is let in again", Duration::from_secs(60), || {
             (self.stage.lab.ssh("true").status == 0).then_some(())
         });
-        // Before the activation that was cut has ended, its agent changes users itself: two programs that do at once leave files behind.
         wait::until("the activation has ended", Duration::from_secs(60), || {
             let unfinished = self.stage.lab.try_run("test -L /var/lib/stead/activations/unfinished");
             (unfinished.status != 0).then_some(())
         });
-        assert_eq!(
-            self.stage.lab.run("getent passwd carla | wc -l"),
-            "0",
-            "who was made by the trial has gone with it"
-        );
         self.all_is_as_declared();
     }
 
