@@ -330,6 +330,13 @@ impl Record {
         self.write()
     }
 
+    /// Notes two things in one step, each in place of what was known of it: a power cut leaves both or neither.
+    fn note_both(&mut self, notes: [(Key, Prior); 2]) -> Result<(), Error> {
+        self.0.retain(|(known, _)| notes.iter().all(|(key, _)| key != known));
+        self.0.extend(notes);
+        self.write()
+    }
+
     fn forget(&mut self, key: &Key) -> Result<(), Error> {
         self.0.retain(|(known, _)| known != key);
         self.write()

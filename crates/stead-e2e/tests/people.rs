@@ -147,13 +147,17 @@ impl People {
         self.all_is_as_declared();
         assert_eq!(self.changed(&before), BTreeSet::new());
 
-        // The same people: a power cut in the middle of `useradd` would leave that program's own files behind.
-        self.declare(&format!("{ANNA} {SETTINGS} {OTHERS} services.openssh.settings.AllowUsers = [\"anna\"],"));
+        // At rest: a power cut in the middle of `useradd` would leave that program's own files behind.
+        self.declare(&format!(
+            "{ANNA} {SETTINGS} {OTHERS} users.users.carla = {{}}, services.openssh.settings.AllowUsers = [\"anna\"],"
+        ));
         let mut trial = self.stage.command(&["up", "--no-confirm", "--confirm-deadline", "60", "--soak", "0"]);
         let mut trial = trial.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("it can be run");
-        wait::until_is("the trial", Duration::from_secs(30), "allowusers anna".to_owned(), || {
-            self.stage.lab.try_run("/usr/sbin/sshd -T | grep -i '^allowusers '").stdout.trim().to_owned()
+        wait::until("the trial awaits its login", Duration::from_secs(60), || {
+            let waits = "grep -qs awaitingLogin $(readlink -f /var/lib/stead/activations/unfinished)/events.jsonl";
+            (self.stage.lab.try_run(waits).status == 0).then_some(())
         });
+        assert_eq!(self.effect("allowusers"), "allowusers anna");
         self.stage.lab.itself().cut().expect("the lab's power can be cut");
         let _ = trial.kill();
         let _ = trial.wait();
@@ -165,6 +169,7 @@ impl People {
             let unfinished = self.stage.lab.try_run("test -L /var/lib/stead/activations/unfinished");
             (unfinished.status != 0).then_some(())
         });
+        assert_eq!(self.stage.lab.run("getent passwd carla | wc -l"), "0", "whom the trial made");
         self.all_is_as_declared();
     }
 

@@ -77,7 +77,8 @@ pub enum Error {
     Run(#[from] RunError),
 }
 
-fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+/// An error of a file, with its path.
+pub(crate) fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |error| Error::File { path: path.to_owned(), error }
 }
 

@@ -4,9 +4,9 @@
 //! before a file of the machine changes. Regular files only: sshd never depends on where a generation's pointer leads.
 
 use crate::run::{RunError, run};
+use crate::settings::{self, at};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use stead_model::layout;
 use stead_model::name::{SshKeyword, UserName};
@@ -21,8 +21,6 @@ const KEYS: &str = "/etc/ssh/authorized_keys.d";
 const KEYS_FILE: &str = "authorizedkeysfile";
 /// What `sshd -T` does not print though sshd knows it: Debian's own.
 const UNTOLD: [&str; 1] = ["debianbanner"];
-/// Is there while a running sshd has not read what is written: whatever broke off between, it is made to.
-const UNREAD: &str = "/run/stead/sshd-unread";
 const PROGRAM: &str = "/usr/sbin/sshd";
 /// Where Debian's sshd wants a folder, which is there only while it runs by a service of its own.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
@@ -31,13 +29,8 @@ const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of it cannot be read or written.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] settings::Error),
     /// sshd refuses a setting.
     #[error("sshd refuses it: {words}")]
     Refused {
@@ -84,10 +77,6 @@ pub enum Error {
     Reload(#[from] RunError),
 }
 
-fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |error| Error::File { path: path.to_owned(), error }
-}
-
 /// What sshd is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -107,7 +96,7 @@ pub fn keys_file(user: &UserName) -> PathBuf {
 /// # Errors
 /// When it cannot be made.
 pub fn make_keys_folder() -> Result<(), Error> {
-    fs::create_dir_all(KEYS).map_err(at(Path::new(KEYS)))
+    Ok(fs::create_dir_all(KEYS).map_err(at(Path::new(KEYS)))?)
 }
 
 /// Removes the folder for files of keys, if there is none.
@@ -194,7 +183,7 @@ pub fn test() -> Result<(), Error> {
 /// # Errors
 /// When the note cannot be made.
 pub fn will_change() -> Result<(), Error> {
-    fs::write(UNREAD, "").map_err(at(Path::new(UNREAD)))
+    Ok(fs::write(layout::SSHD_UNREAD, "").map_err(at(Path::new(layout::SSHD_UNREAD)))?)
 }
 
 /// Makes a running sshd read its configuration again, if it has not since [`will_change`]. Sessions go on; a sshd that starts later
@@ -203,13 +192,13 @@ pub fn will_change() -> Result<(), Error> {
 /// # Errors
 /// When systemd cannot; it is tried again the next time.
 pub fn take_up() -> Result<(), Error> {
-    if !Path::new(UNREAD).exists() {
+    if !Path::new(layout::SSHD_UNREAD).exists() {
         return Ok(());
     }
     if run("systemctl", &["is-active", "--quiet", "ssh.service"]).is_ok() {
         run("systemctl", &["reload", "ssh.service"])?;
     }
-    fs::remove_file(UNREAD).map_err(at(Path::new(UNREAD)))
+    Ok(fs::remove_file(layout::SSHD_UNREAD).map_err(at(Path::new(layout::SSHD_UNREAD)))?)
 }
 
 /// A copy of the machine's configuration, in a folder of its own.

@@ -4,7 +4,7 @@
 //! touches another device.
 
 use crate::run::run;
-use crate::settings::Error;
+use crate::settings::{Error, at, is_swap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,6 @@ use stead_model::layout;
 const CONTROL: &str = "/sys/class/zram-control";
 /// Used before any file on a disk, whose priority is negative (`swapon(8)`).
 const PRIORITY: &str = "5";
-
-fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |error| Error::File { path: path.to_owned(), error }
-}
 
 /// Whether the kernel has such devices, or a module for them.
 pub fn is_known() -> bool {
@@ -32,7 +28,7 @@ pub fn on(zram: &Zram) -> Result<(), Error> {
     let wanted = format!("{} {}", zram.memory_percent, zram.algorithm);
     if let Some((number, made_for)) = noted()
         && made_for == wanted
-        && crate::settings::is_swap(&device(number))
+        && is_swap(&device(number))
     {
         return Ok(());
     }
@@ -43,8 +39,8 @@ pub fn on(zram: &Zram) -> Result<(), Error> {
     }
     let hot_add = Path::new(CONTROL).join("hot_add");
     let number = fs::read_to_string(&hot_add).map_err(at(&hot_add))?;
-    let note = note();
-    fs::write(&note, format!("{} {wanted}\n", number.trim())).map_err(at(&note))?;
+    let note = Path::new(layout::ZRAM);
+    fs::write(note, format!("{} {wanted}\n", number.trim())).map_err(at(note))?;
     let number = number.trim().parse().map_err(|_| at(&hot_add)(io::ErrorKind::InvalidData.into()))?;
     make(number, zram).inspect_err(|_| drop(off()))
 }
@@ -70,23 +66,19 @@ pub fn off() -> Result<(), Error> {
     let Some((number, _)) = noted() else { return Ok(()) };
     let device = device(number);
     if device.exists() {
-        if crate::settings::is_swap(&device) {
+        if is_swap(&device) {
             run("swapoff", &[&device.display().to_string()])?;
         }
         let remove = Path::new(CONTROL).join("hot_remove");
         fs::write(&remove, number.to_string()).map_err(at(&remove))?;
     }
-    let note = note();
-    fs::remove_file(&note).map_err(at(&note))
-}
-
-fn note() -> PathBuf {
-    Path::new(layout::RUN).join("zram")
+    let note = Path::new(layout::ZRAM);
+    fs::remove_file(note).map_err(at(note))
 }
 
 /// The number of our device, and what it was made for.
 fn noted() -> Option<(u32, String)> {
-    let text = fs::read_to_string(note()).ok()?;
+    let text = fs::read_to_string(layout::ZRAM).ok()?;
     let (number, made_for) = text.trim().split_once(' ')?;
     Some((number.parse().ok()?, made_for.to_owned()))
 }

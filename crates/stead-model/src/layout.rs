@@ -69,6 +69,10 @@ pub const HOST: &str = "/var/lib/stead/host";
 pub const SSH_PORTS: &str = "/var/lib/stead/host/ssh-ports.nft";
 /// How the machine's own settings were before Stead set them.
 pub const SETTINGS: &str = "/var/lib/stead/host/settings.json";
+/// Is there while a running `sshd` has not read what is written for it.
+pub const SSHD_UNREAD: &str = "/run/stead/sshd-unread";
+/// Which `zram` device is ours, and what it was made for; gone with the device at a boot.
+pub const ZRAM: &str = "/run/stead/zram";
 /// Where nginx keeps bodies that are too large for memory; shared by two instances that take over
 /// from each other, which is safe because nginx opens such files exclusively.
 pub const NGINX_CACHE: &str = "/var/cache/stead-nginx";

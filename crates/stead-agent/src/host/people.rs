@@ -78,10 +78,11 @@ pub(super) fn dismiss(
     if !record.knows(&shut)
         && let Some(before) = key.done(people::shut(name))?
     {
-        record.note(shut, Prior::Value(format!("{} {}", before.expiry, before.shell)))?;
-        // Going back from a later trial of the same generation takes nobody away who was there before it.
-        record.forget(&key)?;
-        record.note(key, Prior::Value(MADE_FOR.to_owned()))?;
+        // Going back from a later trial of the same generation takes nobody away who was there before it. At a boot nothing is
+        // under way yet: what takes up the interrupted trial comes after this, and takes away whom that one made.
+        let prior = if candidate.is_some() { Prior::Value(MADE_FOR.to_owned()) } else { prior.clone() };
+        let before = Prior::Value(format!("{} {}", before.expiry, before.shell));
+        record.note_both([(shut, before), (key, prior)])?;
     }
     Ok(())
 }
